@@ -1,0 +1,7 @@
+#include <pybind11/pybind11.h>
+
+namespace fastrl {
+
+void register_distributions(pybind11::module_& /*m*/) {}
+
+}  // namespace fastrl

@@ -1,0 +1,62 @@
+"""Argument checks with one-line messages: ``gae: reward must be float32 [T, B], got float64 [128]``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def describe(x: object) -> str:
+    """Dtype and shape of an array or tensor, else its type: what an error message says it got."""
+    shape = getattr(x, "shape", None)
+    dtype = getattr(x, "dtype", None)
+    if shape is None or dtype is None:
+        return f"{type(x).__name__} {x!r}" if isinstance(x, int | float | str | None) else type(x).__name__
+    return f"{str(dtype).removeprefix('torch.')} {list(shape)}"
+
+
+def require_array(op: str, name: str, x: object, dtype: Any, shape: tuple[int, ...], dims: str) -> None:
+    """Raise unless ``x`` is a NumPy array of this dtype and shape; ``dims`` names the axes, as ``"[T, B]"``.
+
+    Raises:
+        TypeError: not an array, or another dtype.
+        ValueError: another shape.
+    """
+    if not isinstance(x, np.ndarray) or x.dtype != dtype:
+        raise TypeError(f"{op}: {name} must be {np.dtype(dtype).name} {dims}, got {describe(x)}")
+    if x.shape != shape:
+        raise ValueError(
+            f"{op}: {name} must be {np.dtype(dtype).name} {dims} = {list(shape)}, got {describe(x)}"
+        )
+
+
+def require_ndim(op: str, name: str, x: object, dtype: Any, ndim: int, dims: str) -> tuple[int, ...]:
+    """Shape of ``x``, after checking that it is a NumPy array of this dtype and number of axes.
+
+    Raises:
+        TypeError: not an array, or another dtype.
+        ValueError: another number of axes.
+    """
+    if not isinstance(x, np.ndarray) or x.dtype != dtype:
+        raise TypeError(f"{op}: {name} must be {np.dtype(dtype).name} {dims}, got {describe(x)}")
+    if x.ndim != ndim:
+        raise ValueError(f"{op}: {name} must be {np.dtype(dtype).name} {dims}, got {describe(x)}")
+    return x.shape
+
+
+def require_unit(op: str, name: str, x: float) -> None:
+    """Raise ValueError unless ``x`` lies in [0, 1] (NaN does not)."""
+    if not 0.0 <= x <= 1.0:
+        raise ValueError(f"{op}: {name} must be in [0, 1], got {x}")
+
+
+def require_positive(op: str, name: str, x: float) -> None:
+    """Raise ValueError unless ``x`` > 0 (NaN is not)."""
+    if not x > 0:
+        raise ValueError(f"{op}: {name} must be > 0, got {x}")
+
+
+def require_choice(op: str, name: str, x: object, choices: Sequence[object]) -> None:
+    """Raise ValueError unless ``x`` is one of ``choices``."""
+    if x not in choices:
+        raise ValueError(f"{op}: {name} must be one of {', '.join(map(str, choices))}, got {x!r}")
