@@ -1,7 +1,7 @@
 """Choice of the backend that runs an op: argument > ``FASTRL_BACKEND`` > preference by device.
 
-A backend is a module ``fastrl.kernels.<family>.<backend>`` with a ``DEVICES`` tuple and a function named like the
-op. There is no other registry.
+A backend is a module ``fastrl.kernels.<family>.<backend>`` with a ``DEVICES`` tuple and a function named like
+the op. There is no other registry.
 """
 
 import importlib
