@@ -41,7 +41,8 @@ def require_ndim(op: str, name: str, x: object, dtype: Any, ndim: int, dims: str
         raise TypeError(f"{op}: {name} must be {np.dtype(dtype).name} {dims}, got {describe(x)}")
     if x.ndim != ndim:
         raise ValueError(f"{op}: {name} must be {np.dtype(dtype).name} {dims}, got {describe(x)}")
-    return x.shape
+    shape: tuple[int, ...] = x.shape
+    return shape
 
 
 def require_unit(op: str, name: str, x: float) -> None:
