@@ -1,0 +1,233 @@
+"""What all algorithms share: the configuration's common fields, learning, prediction, saving."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrl import checkpoint
+from fastrl.envs import make_training_env
+
+EPISODE_WINDOW = 100
+"""Finished training episodes that ``rollout/ep_rew_mean`` averages over."""
+Metrics = Mapping[str, float]
+Callback = Callable[["Algorithm", Metrics], bool | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Fields that every algorithm has. Subclasses add theirs and validate them."""
+
+    total_timesteps: int = 200_000
+    """Environment steps to train for, over all environments together; learn() may be given another number."""
+    seed: int = 0
+    """Seed of everything random; one seed repeats a run bit for bit on one machine."""
+    num_envs: int = 8
+    """Environments stepped side by side."""
+    gamma: float = 0.99
+    """Discount factor, in [0, 1]."""
+    engine: Literal["auto", "native", "torch"] = "auto"
+    """What runs the networks: native CPU kernels, or torch. auto picks native wherever it can run."""
+
+    def __post_init__(self) -> None:
+        self.require("total_timesteps", self.total_timesteps >= 1, "must be >= 1")
+        self.require("num_envs", self.num_envs >= 1, "must be >= 1")
+        self.require("gamma", 0.0 <= self.gamma <= 1.0, "must be in [0, 1]")
+        self.require("engine", self.engine in ("auto", "native", "torch"), "must be auto, native or torch")
+
+    def require(self, name: str, ok: bool, rule: str) -> None:
+        """Raise ValueError, naming field, rule and value, unless ``ok``."""
+        if not ok:
+            raise ValueError(f"{type(self).__name__}: {name} {rule}, got {getattr(self, name)!r}")
+
+
+class Algorithm(ABC):
+    """An agent that learns. Subclasses say what it is made of and how a batch updates it.
+
+    Args:
+        env: id of a Gymnasium environment (compiled where fastrl has it), or a vector environment in SAME_STEP
+            autoreset mode, whose number of environments then replaces ``num_envs``.
+        config: the configuration; default: that of the algorithm.
+        overrides: fields of the configuration to replace.
+
+    Raises:
+        ValueError: a field is out of its range. TypeError: an unknown field.
+    """
+
+    Config: ClassVar[type[Config]]
+
+    def __init__(self, env: Any, config: Config | None = None, **overrides: Any) -> None:
+        known = {field.name for field in fields(self.Config)}
+        for name in overrides:
+            if name not in known:
+                raise TypeError(f"{self.name()}: unknown field {name!r}; the fields are {', '.join(sorted(known))}")
+        config = replace(config or self.Config(), **overrides)
+        self.env_id, self.env = make_training_env(env, config.num_envs)
+        self.config = replace(config, num_envs=self.env.num_envs)
+        self.num_timesteps = 0
+        """Environment steps learned from so far."""
+        self.total_timesteps = self.config.total_timesteps
+        """Where the schedules end."""
+        self.episodes: deque[tuple[float, int]] = deque(maxlen=EPISODE_WINDOW)
+        """Return and length of the last finished training episodes."""
+        self.best_evaluation: float | None = None
+        """Mean return of the best evaluation so far."""
+        self.setup()
+
+    @classmethod
+    def name(cls) -> str:
+        """Name of the algorithm, as in checkpoints and messages."""
+        return cls.__name__
+
+    # ---- what an algorithm is ------------------------------------------------------------------------------------
+
+    source: Any
+    """Gives the batches: has ``next()``, ``steps``, ``state()`` and ``load_state()``."""
+
+    @abstractmethod
+    def setup(self) -> None:
+        """Build networks, optimiser and source from ``self.config`` and ``self.env``."""
+
+    @abstractmethod
+    def update(self, batch: Any) -> dict[str, float]:
+        """Learn from one batch; the result is the diagnostics to log."""
+
+    @abstractmethod
+    def act(self, obs: NDArray[Any], deterministic: bool) -> NDArray[Any]:
+        """Actions [N] for observations [N, ...]."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Everything a resumed run needs beyond the configuration and the counters."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state` gave."""
+
+    # ---- what a user calls ---------------------------------------------------------------------------------------
+
+    def learn(
+        self,
+        total_timesteps: int | None = None,
+        *,
+        callback: Callback | None = None,
+        progress: bool = False,
+        log_dir: str | Path | None = None,
+        eval_interval: int | None = None,
+        eval_episodes: int = 20,
+        checkpoint_interval: int | None = None,
+    ) -> Self:
+        """Train for ``total_timesteps`` further environment steps (default: what the configuration has left).
+
+        Args:
+            total_timesteps: rounded up to whole batches.
+            callback: called as ``callback(agent, metrics)`` after every batch; returning False stops. If it has a
+                method ``on_step(data)``, that is called at every vector step as well, which steps through Python.
+            progress: whether to show a live display.
+            log_dir: run folder for CSV and TensorBoard logs and checkpoints; None keeps nothing.
+            eval_interval: steps between evaluations (default: ten in all, if ``log_dir`` is given); the best agent's
+                checkpoint is kept.
+            eval_episodes: episodes of an evaluation.
+            checkpoint_interval: steps between checkpoints (default: ten in all).
+
+        Raises:
+            FloatingPointError: a reward, observation, loss or gradient is not finite; says which and where.
+            KeyboardInterrupt: on SIGINT or SIGTERM, after the batch under way and a checkpoint of it.
+        """
+        from fastrl import loop
+
+        if total_timesteps is not None:
+            if total_timesteps < 1:
+                raise ValueError(f"learn: total_timesteps must be >= 1, got {total_timesteps}")
+            self.total_timesteps = self.num_timesteps + total_timesteps
+        loop.train(
+            self,
+            callback=callback,
+            progress=progress,
+            log_dir=None if log_dir is None else Path(log_dir),
+            eval_interval=eval_interval,
+            eval_episodes=eval_episodes,
+            checkpoint_interval=checkpoint_interval,
+        )
+        return self
+
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], Any]:
+        """Action for one observation, or actions [N] for a batch of them, and the recurrent state (as in SB3).
+
+        Args:
+            observation: of the environment's single observation space, or a batch of such.
+            state: recurrent state; passed through, as no policy here has one yet.
+            episode_start: for recurrent policies.
+            deterministic: whether to take the most probable action instead of drawing one.
+
+        Raises:
+            ValueError: the observation has neither shape, or is not finite.
+        """
+        obs = np.asarray(observation, np.float32)
+        shape = self.env.single_observation_space.shape
+        if obs.shape != shape and obs.shape[1:] != shape:
+            raise ValueError(f"predict: observation must be {list(shape)} or [N, *{list(shape)}], got {list(obs.shape)}")
+        if not np.isfinite(obs).all():
+            raise ValueError("predict: observation is not finite")
+        single = obs.shape == shape
+        action = self.act(np.ascontiguousarray(obs.reshape(-1, *shape)), deterministic)
+        return (action[0] if single else action), state
+
+    def save(self, path: str | Path) -> Path:
+        """Write the agent, optimiser and environments included, to a checkpoint folder; returns its path."""
+        return checkpoint.save_folder(
+            path, self.checkpoint_state(), algorithm=self.name(), step=self.num_timesteps
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, env: Any = None) -> Self:
+        """The agent that :meth:`save`, or a run, wrote. ``env`` replaces its environment.
+
+        Raises:
+            CheckpointError: missing, truncated, corrupt, or of another algorithm.
+        """
+        saved = checkpoint.read(Path(path), algorithm=cls.name())
+        config = cls.Config(**_tupled(saved.state["config"]))
+        agent = cls(env if env is not None else saved.state["env_id"], config)
+        agent.load_checkpoint_state(saved.state, with_source=env is None)
+        return agent
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """The whole agent as a tree of arrays and plain values."""
+        return {
+            "config": asdict(self.config),
+            "env_id": self.env_id,
+            "num_timesteps": self.num_timesteps,
+            "total_timesteps": self.total_timesteps,
+            "episodes": [list(episode) for episode in self.episodes],
+            "best_evaluation": self.best_evaluation,
+            "algorithm": self.state(),
+            "source": self.source.state(),
+        }
+
+    def load_checkpoint_state(self, state: Mapping[str, Any], *, with_source: bool = True) -> None:
+        """Restore what :meth:`checkpoint_state` gave."""
+        self.num_timesteps = int(state["num_timesteps"])
+        self.total_timesteps = int(state["total_timesteps"])
+        self.episodes.extend((ret, length) for ret, length in state["episodes"])
+        self.best_evaluation = state["best_evaluation"]
+        self.load_state(state["algorithm"])
+        if with_source:
+            self.source.load_state(state["source"])
+
+
+def _tupled(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}

@@ -1,0 +1,198 @@
+"""Proximal policy optimization (Schulman et al. 2017) with the implementation details of Huang et al. 2022."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from numpy.typing import NDArray
+
+from fastrl.algorithms.base import Algorithm, Config
+from fastrl.kernels import gae
+from fastrl.kernels.losses import PPOStats, normalize_advantage, ppo_categorical_
+from fastrl.networks import Adam
+from fastrl.policies import CategoricalPolicy
+from fastrl.schedules import linear
+from fastrl.sources import Rollout, RolloutBatch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PPOConfig(Config):
+    """Configuration of PPO."""
+
+    num_steps: int = 128
+    """Steps of each environment in a batch."""
+    update_epochs: int = 4
+    """Passes over each batch."""
+    minibatch_size: int = 256
+    """Samples of an update; a last, smaller minibatch takes what is left."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    anneal_lr: bool = True
+    """Whether the learning rate falls linearly to 0 over the run."""
+    adam_eps: float = 1e-5
+    """Added to the root of Adam's second moment."""
+    gae_lambda: float = 0.95
+    """Lambda of generalized advantage estimation, in [0, 1]."""
+    clip_coef: float = 0.2
+    """Clip range of the probability ratio."""
+    clip_value: float | None = None
+    """Clip range of the value's change; None: no clipping."""
+    normalize_advantage: bool = True
+    """Whether each minibatch's advantages are shifted and scaled to mean 0, standard deviation 1."""
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    kl_coef: float = 0.0
+    """Weight of a penalty on the KL divergence from the policy that acted."""
+    target_kl: float | None = None
+    """An approximate KL divergence above which the batch's remaining epochs are skipped."""
+    max_grad_norm: float = 0.5
+    """Global norm that gradients are clipped to."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers, of the actor and of the critic each."""
+    activation: Literal["tanh", "relu", "silu"] = "tanh"
+    """Activation of the hidden layers."""
+
+    def __post_init__(self) -> None:
+        Config.__post_init__(self)
+        for name in ("num_steps", "update_epochs", "minibatch_size"):
+            self.require(name, getattr(self, name) >= 1, "must be >= 1")
+        for name in ("learning_rate", "adam_eps", "clip_coef", "max_grad_norm"):
+            self.require(name, getattr(self, name) > 0, "must be > 0")
+        for name in ("clip_value", "target_kl"):
+            self.require(name, getattr(self, name) is None or getattr(self, name) > 0, "must be > 0 or None")
+        for name in ("ent_coef", "vf_coef", "kl_coef"):
+            self.require(name, getattr(self, name) >= 0, "must be >= 0")
+        self.require("gae_lambda", 0.0 <= self.gae_lambda <= 1.0, "must be in [0, 1]")
+        self.require("hidden", all(width >= 1 for width in self.hidden), "must be widths >= 1")
+        batch = self.num_envs * self.num_steps
+        self.require("minibatch_size", self.minibatch_size <= batch, f"must be <= num_envs * num_steps = {batch}")
+
+
+class PPO(Algorithm):
+    """PPO for discrete actions, with separate networks for actor and critic.
+
+    Each batch is ``num_steps`` steps of ``num_envs`` environments. Episodes cut off by a time limit bootstrap from the
+    value of their final observation.
+    """
+
+    Config = PPOConfig
+    config: PPOConfig
+    CHUNK = 1024
+    """Rows that go through forward, loss and backward together: larger minibatches accumulate gradients."""
+
+    def setup(self) -> None:
+        """Build the policy, the optimiser and the rollout source."""
+        config = self.config
+        obs_space, action_space = self.env.single_observation_space, self.env.single_action_space
+        if not isinstance(action_space, Discrete) or action_space.start != 0:
+            raise ValueError(f"PPO: the action space must be Discrete(n), got {action_space}")
+        if not isinstance(obs_space, Box) or obs_space.dtype.kind != "f":
+            raise ValueError(f"PPO: the observation space must be a Box of floats, got {obs_space}")
+        if config.engine == "torch":
+            raise ValueError("PPO: engine='torch' is not built yet; this version runs engine='native'")
+        init, shuffle, env, actions = np.random.SeedSequence(config.seed).spawn(4)
+        self.rng = np.random.Generator(np.random.PCG64(shuffle))
+        self.policy = CategoricalPolicy(
+            int(np.prod(obs_space.shape)),
+            int(action_space.n),
+            hidden=config.hidden,
+            activation=config.activation,
+            rng=np.random.Generator(np.random.PCG64(init)),
+            seed=int(actions.generate_state(1, np.uint64)[0]),
+        )
+        self.optimizer = Adam(self.policy.network, eps=config.adam_eps)
+        self.source = Rollout(self.env, self.policy, config.num_steps, int(env.generate_state(1)[0]))
+        self.predictions = 0
+
+    def update(self, batch: RolloutBatch) -> dict[str, float]:
+        """``update_epochs`` passes of minibatch Adam steps on the clipped surrogate loss."""
+        config = self.config
+        advantage = gae(
+            batch.reward, batch.value, batch.next_value, batch.terminated, batch.truncated,
+            gamma=config.gamma, lam=config.gae_lambda,
+        )  # fmt: skip
+        return_ = advantage + batch.value
+        learning_rate = config.learning_rate
+        if config.anneal_lr:
+            learning_rate = linear(learning_rate, 0.0)(self.num_timesteps / self.total_timesteps)
+        size = advantage.size
+        fields = {
+            "obs": batch.obs.reshape(size, -1),
+            "action": batch.action.reshape(size),
+            "old_log_prob": batch.log_prob.reshape(size),
+            "advantage": advantage.reshape(size),
+            "return_": return_.reshape(size),
+            "old_value": batch.value.reshape(size),
+        }
+        total, updates, norms = PPOStats(), 0, 0.0
+        for epoch in range(config.update_epochs):
+            order = self.rng.permutation(size)
+            shuffled = {name: x[order] for name, x in fields.items()}
+            stats = PPOStats()
+            for start in range(0, size, config.minibatch_size):
+                rows = slice(start, min(start + config.minibatch_size, size))
+                norms += self._minibatch({name: x[rows] for name, x in shuffled.items()}, learning_rate, stats)
+                updates += 1
+            total += stats
+            if config.target_kl is not None and stats.approx_kl > config.target_kl:
+                break
+        return {
+            "train/policy_loss": total.policy_loss,
+            "train/value_loss": total.value_loss,
+            "train/entropy": total.entropy,
+            "train/approx_kl": total.approx_kl,
+            "train/clip_fraction": total.clip_fraction,
+            "train/explained_variance": explained_variance(batch.value, return_),
+            "train/grad_norm": norms / updates,
+            "train/epochs": epoch + 1,
+            "train/learning_rate": learning_rate,
+        }
+
+    def _minibatch(self, data: dict[str, Any], learning_rate: float, stats: PPOStats) -> float:
+        config, network = self.config, self.policy.network
+        size = len(data["advantage"])
+        if config.normalize_advantage:
+            data["advantage"] = normalize_advantage(data["advantage"])
+        for start in range(0, size, self.CHUNK):
+            rows = {name: x[start : start + self.CHUNK] for name, x in data.items()}
+            y, tape = network.forward(rows.pop("obs"))
+            dy = ppo_categorical_(
+                y, **rows, clip_coef=config.clip_coef, clip_value=config.clip_value, vf_coef=config.vf_coef,
+                ent_coef=config.ent_coef, kl_coef=config.kl_coef, scale=1.0 / size, stats=stats,
+            )  # fmt: skip
+            network.backward(tape, dy)
+        return self.optimizer.step(learning_rate, config.max_grad_norm)
+
+    def act(self, obs: NDArray[Any], deterministic: bool) -> NDArray[Any]:
+        """Actions [N] for observations [N, ...]; drawn ones come from their own random stream."""
+        obs = obs.reshape(len(obs), -1)
+        if deterministic:
+            return self.policy.mode(obs)
+        self.predictions += 1
+        return self.policy.act(obs, -self.predictions % 2**64).action
+
+    def state(self) -> dict[str, Any]:
+        """Policy, optimiser and random generator."""
+        return {
+            "policy": self.policy.state(),
+            "optimizer": self.optimizer.state(),
+            "rng": self.rng.bit_generator.state,
+            "predictions": self.predictions,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state` gave."""
+        self.policy.load_state(state["policy"])
+        self.optimizer.load_state(state["optimizer"])
+        self.rng.bit_generator.state = state["rng"]
+        self.predictions = int(state["predictions"])
+
+
+def explained_variance(value: NDArray[Any], return_: NDArray[Any]) -> float:
+    """1 - Var[return - value] / Var[return]: 1 is a perfect critic, <= 0 one that explains nothing; 0 if flat."""
+    variance = float(np.var(return_))
+    return 1.0 - float(np.var(return_ - value)) / variance if variance > 0 else 0.0

@@ -1,0 +1,72 @@
+"""Evaluation: what a policy earns, measured apart from training."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrl.envs import make_training_env
+
+if TYPE_CHECKING:
+    from fastrl.algorithms.base import Algorithm
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Returns and lengths of the episodes of one evaluation."""
+
+    episode_return: NDArray[np.float64]
+    """[episodes], undiscounted."""
+    episode_length: NDArray[np.int64]
+    """[episodes], steps."""
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.episode_return.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns over episodes."""
+        return float(self.episode_return.std())
+
+
+def evaluate(
+    agent: "Algorithm",
+    episodes: int = 100,
+    *,
+    env: Any = None,
+    seed: int = 1_000_000,
+    deterministic: bool = True,
+) -> Evaluation:
+    """Play ``episodes`` episodes, one in each of as many environments.
+
+    Protocol: environment i is seeded with ``seed + i`` and plays exactly its first episode, so that short episodes
+    count no more than long ones. Training's environments and random streams are not touched when ``deterministic``.
+
+    Args:
+        agent: what acts.
+        episodes: how many.
+        env: id of the environment; default: the one the agent was made with.
+        seed: of the environments; keep it away from training seeds.
+        deterministic: whether to take the most probable actions.
+
+    Raises:
+        ValueError: ``episodes`` < 1.
+    """
+    if episodes < 1:
+        raise ValueError(f"evaluate: episodes must be >= 1, got {episodes}")
+    _, envs = make_training_env(env if env is not None else agent.env_id, episodes)
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
+    running = np.ones(episodes, bool)
+    try:
+        obs, _ = envs.reset(seed=seed)
+        while running.any():
+            obs, reward, terminated, truncated, _ = envs.step(agent.act(np.asarray(obs), deterministic))
+            returns += np.where(running, reward, 0.0)
+            lengths += running
+            running &= ~(terminated | truncated)
+    finally:
+        envs.close()
+    return Evaluation(returns, lengths)
