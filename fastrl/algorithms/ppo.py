@@ -81,7 +81,7 @@ class PPO(Algorithm):
 
     Config = PPOConfig
     config: PPOConfig
-    CHUNK = 1024
+    CHUNK = 256
     """Rows that go through forward, loss and backward together: larger minibatches accumulate gradients."""
 
     def setup(self) -> None:
