@@ -1,9 +1,9 @@
 """Checkpoints: immutable folders that survive a kill at any moment, and tell what is wrong when damaged.
 
 ``<run>/checkpoints/ckpt-<step>/`` holds ``tensors.safetensors`` (the arrays of the state tree) and
-``manifest.json`` (everything else, with the size and SHA-256 of each file and of itself). It is written beside
-its place, synced and renamed; then the pointer file ``latest`` is swapped. No load path unpickles. One process
-writes into a run at a time.
+``manifest.json`` (everything else, with the size and SHA-256 of each file and of itself). It is written
+beside its place, synced and renamed; then the pointer file ``latest`` is swapped. No load path unpickles.
+One process writes into a run at a time.
 """
 
 import hashlib
@@ -67,8 +67,8 @@ def write(
 ) -> Path:
     """Folder of the new checkpoint of a run, complete on disk; ``latest`` (and ``best``) point to it.
 
-    Keeps the newest ``keep`` and the best. Checkpoints of later steps are removed: they belong to a future that
-    a run resumed from further back has left. A checkpoint of the same step is replaced.
+    Keeps the newest ``keep`` and the best. Checkpoints of later steps are removed: they belong to a future
+    that a run resumed from further back has left. A checkpoint of the same step is replaced.
 
     Args:
         run_dir: the run; made if missing.
@@ -337,7 +337,7 @@ def _parsed(folder: Path) -> dict[str, Any]:
     version = manifest.get("version")
     if isinstance(version, int) and version > VERSION:
         raise CheckpointError(
-            f"{folder} has format version {version}, fastrl {__version__} reads up to {VERSION}: upgrade fastrl"
+            f"{folder} has format version {version}, fastrl {__version__} reads up to {VERSION}: upgrade it"
         )
     return manifest
 

@@ -1,9 +1,9 @@
 """State trees as JSON plus named tensors: what a checkpoint stores. Loading them runs no code.
 
-A tree is made of dict (str keys), list, tuple, str, int, float, bool, None, bytes and numeric NumPy arrays. It
-comes back equal, types included: integers of any size, infinities and NaN, 0-d and empty arrays, dtypes. Three
-things change: NumPy scalars come back as Python numbers, big-endian arrays in native order, other mappings as
-dict.
+A tree is made of dict (str keys), list, tuple, str, int, float, bool, None, bytes and numeric NumPy arrays.
+It comes back equal, types included: integers of any size, infinities and NaN, 0-d and empty arrays, dtypes.
+Three things change: NumPy scalars come back as Python numbers, big-endian arrays in native order, other
+mappings as dict.
 """
 
 import math

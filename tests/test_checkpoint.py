@@ -228,9 +228,7 @@ def test_other_algorithm_and_newer_format_are_refused(
     monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
     write(tmp_path, 1, STATE, algorithm="DQN")
     monkeypatch.undo()
-    with pytest.raises(
-        CheckpointError, match=r"ckpt-0+1 has format version 2, .* reads up to 1: upgrade fastrl"
-    ):
+    with pytest.raises(CheckpointError, match=r"ckpt-0+1 has format version 2, .* reads up to 1: upgrade it"):
         read(tmp_path)  # and does not fall back to step 0: that would silently lose training
 
 
