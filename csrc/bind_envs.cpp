@@ -2,9 +2,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <cmath>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -45,9 +45,10 @@ PyObject* step(PyObject* self, PyObject* arg) {
   Py_RETURN_NONE;
 }
 
-PyMethodDef step_method = {"step", step<&VecEnv::step>, METH_O,
-                           "step(actions): None, or -1 for other than int64 [N] after a reset, or the first env that "
-                           "cannot step; then nothing changed."};
+PyMethodDef step_method = {
+    "step", step<&VecEnv::step>, METH_O,
+    "step(actions): None, or -1 for other than int64 [N] after a reset, or the first env that "
+    "cannot step; then nothing changed."};
 PyMethodDef step_unchecked_method = {"step_unchecked", step<&VecEnv::step_unchecked>, METH_O,
                                      "step(actions) without a look at the actions."};
 
@@ -60,7 +61,8 @@ std::unique_ptr<VecEnv> make(const std::string& kernel, int64_t num_envs, int64_
                              const std::string& autoreset, const std::vector<double>& options) {
   int64_t index = 0;
   while (index < envs().size && kernel != envs().kernel[index].name) ++index;
-  if (index == envs().size) throw std::invalid_argument("VecEnv: no compiled environment is called " + kernel);
+  if (index == envs().size)
+    throw std::invalid_argument("VecEnv: no compiled environment is called " + kernel);
   if (num_envs < 1 || max_episode_steps < 1 || options.size() > kEnvOptions)
     throw std::invalid_argument("VecEnv: num_envs and max_episode_steps must be >= 1, options at most 4");
   Autoreset mode;
@@ -141,25 +143,27 @@ py::array view(const py::object& self, Memory* data, std::vector<py::ssize_t> sh
 
 void register_envs(py::module_& m) {
   py::class_<VecEnv> cls(m, "VecEnv", "N copies of a compiled environment; see csrc/envs.h.");
-  cls.def(py::init(&make), py::arg("kernel"), py::arg("num_envs"), py::arg("max_episode_steps"), py::arg("autoreset"),
-          py::arg("options"))
+  cls.def(py::init(&make), py::arg("kernel"), py::arg("num_envs"), py::arg("max_episode_steps"),
+          py::arg("autoreset"), py::arg("options"))
       .def_property_readonly("num_envs", &VecEnv::num_envs)
       .def_property_readonly("obs_size", &VecEnv::obs_size)
       .def_property_readonly("num_actions", &VecEnv::num_actions)
+      .def_property_readonly("low", [](const VecEnv& env) { return env.kernel().low; })
+      .def_property_readonly("high", [](const VecEnv& env) { return env.kernel().high; })
       .def_property_readonly("started", &VecEnv::started)
       .def("seed", &seed, py::arg("seeds"), "Seeds each env whose entry is not None.")
       .def("reset", &reset, py::arg("mask"), py::arg("low"), py::arg("high"))
       .def("get_rng", &get_rng, py::arg("env"), "State and increment of the env's PCG64, 16 bytes each.")
       .def("set_rng", &set_rng, py::arg("env"), py::arg("bytes"))
       .def("get_state", &get_state)
-      .def("set_state", &set_state, py::arg("bytes"), "False, and no change, for the state of another environment.");
+      .def("set_state", &set_state, py::arg("bytes"),
+           "False, and no change, for the state of another environment.");
   add_method(cls, step_method);
   add_method(cls, step_unchecked_method);
 
   const auto per_env = [&cls](const char* name, auto view_of) {
-    cls.def_property_readonly(name, [view_of](const py::object& self) {
-      return view_of(self, self.cast<VecEnv&>());
-    });
+    cls.def_property_readonly(
+        name, [view_of](const py::object& self) { return view_of(self, self.cast<VecEnv&>()); });
   };
   per_env("obs", [](const py::object& self, VecEnv& env) {
     return view<float>(self, env.obs(), {env.num_envs(), env.obs_size()});
@@ -178,6 +182,9 @@ void register_envs(py::module_& m) {
   });
   per_env("needs_reset", [](const py::object& self, VecEnv& env) {
     return view<bool>(self, env.batch().needs_reset, {env.num_envs()});
+  });
+  per_env("elapsed", [](const py::object& self, VecEnv& env) {
+    return view<int64_t>(self, env.batch().elapsed, {env.num_envs()});
   });
   per_env("episode_return", [](const py::object& self, VecEnv& env) {
     return view<double>(self, env.episode_return(), {env.num_envs()});

@@ -1,4 +1,5 @@
-// NumPy's seeding and generator, bit for bit: SeedSequence (O'Neill's seed_seq_fe) and PCG64 (PCG XSL RR 128/64).
+// NumPy's seeding and generator, bit for bit: SeedSequence (O'Neill's seed_seq_fe) and PCG64 (PCG XSL RR
+// 128/64).
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,8 @@ static inline uint64_t pcg64_next(Pcg64& rng) {
 // Generator.random: uniform in [0, 1), a multiple of 2^-53.
 static inline double pcg64_double(Pcg64& rng) { return static_cast<double>(pcg64_next(rng) >> 11) * 0x1p-53; }
 
-// PCG64(SeedSequence(n)), where `entropy` holds the integer n in 32-bit words, least significant first (at least one).
+// PCG64(SeedSequence(n)), where `entropy` holds the integer n in 32-bit words, least significant first (at
+// least one).
 static inline Pcg64 pcg64_seed(const uint32_t* entropy, int64_t words) {
   constexpr int kPool = 4;
   constexpr uint32_t kInitA = 0x43b0d7e5, kMultA = 0x931e8875, kInitB = 0x8b51f9dd, kMultB = 0x58f38ded;

@@ -10,7 +10,8 @@ namespace {
 
 constexpr int64_t kBlock = 128;  // envs stepped at a time, so that their rows stay in the first-level cache
 
-// body(i) for each i of [begin, end) whose flag is 1; begin is a multiple of 8, flags are padded with zeros to one.
+// body(i) for each i of [begin, end) whose flag is 1; begin is a multiple of 8, flags are padded with zeros
+// to one.
 template <class Body>
 inline void for_each_set(const uint8_t* flags, int64_t begin, int64_t end, Body body) {
   for (int64_t base = begin; base < end; base += 8) {
@@ -82,7 +83,8 @@ void step_env(const EnvBatch& batch, const void* action) {
 
 template <class Env>
 constexpr EnvKernel env_row(const char* name) {
-  return {name, Env::kStateSize, Env::kObsSize, Env::kNumActions, step_env<Env>, reset_env<Env>};
+  return {name,      Env::kStateSize, Env::kObsSize, Env::kNumActions,
+          Env::kLow, Env::kHigh,      step_env<Env>, reset_env<Env>};
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// CartPole of Barto, Sutton and Anderson (1983), bit for bit as Gymnasium's CartPoleEnv computes it: explicit Euler in
-// float64, operations in its order. Option 0: sutton_barto_reward.
+// CartPole of Barto, Sutton and Anderson (1983), bit for bit as Gymnasium's CartPoleEnv computes it: explicit
+// Euler in float64, operations in its order. Option 0: sutton_barto_reward.
 #pragma once
 
 #include <cstdint>
@@ -66,7 +66,8 @@ struct CartPole {
     const int64_t stride = batch.stride;
     float* __restrict obs = batch.obs;
     for (int64_t i = begin; i < end; ++i)
-      for (int64_t k = 0; k < kObsSize; ++k) obs[i * kObsSize + k] = static_cast<float>(state[k * stride + i]);
+      for (int64_t k = 0; k < kObsSize; ++k)
+        obs[i * kObsSize + k] = static_cast<float>(state[k * stride + i]);
   }
 };
 
