@@ -147,7 +147,7 @@ class Rollout:
         lengths: list[int] = []
         finals: list[tuple[int, int, Float32]] = []
         if isinstance(self.env, VectorEnv):
-            self._obs = self.env.observations.copy()
+            self._obs = np.array(self.env.core.obs)
         for t in range(self.num_steps):
             start = time.perf_counter()
             arrays["obs"][t] = self._obs

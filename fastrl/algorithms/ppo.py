@@ -26,7 +26,7 @@ class PPOConfig(Config):
     """Steps of each environment in a batch."""
     update_epochs: int = 4
     """Passes over each batch."""
-    minibatch_size: int = 256
+    minibatch_size: int = 64
     """Samples of an update; a last, smaller minibatch takes what is left."""
     learning_rate: float = 1e-3
     """Adam's step size."""
@@ -110,7 +110,8 @@ class PPO(Algorithm):
             seed=int(actions.generate_state(1, np.uint64)[0]),
         )
         self.loss = _core.PPOCategorical(
-            config.clip_coef, config.vf_coef, config.ent_coef, config.kl_coef, config.clip_value
+            clip_coef=config.clip_coef, vf_coef=config.vf_coef, ent_coef=config.ent_coef, kl_coef=config.kl_coef,
+            clip_value=config.clip_value,
         )
         self.optimizer = Adam(self.policy.network, eps=config.adam_eps)
         self.source = Rollout(self.env, self.policy, config.num_steps, int(env.generate_state(1)[0]))

@@ -6,11 +6,15 @@ env = gymnasium.make("fastrl/CartPole-v1")                       # one env, as a
 
 import gymnasium
 
+from fastrl.envs.make import make_training_env
 from fastrl.envs.scalar import ScalarEnv
 from fastrl.envs.vector import VectorEnv
 from fastrl.kernels.envs import NO_LIMIT, TABLE
 
-__all__ = ["ScalarEnv", "VectorEnv"]
+__all__ = ["COMPILED", "ScalarEnv", "VectorEnv", "make_training_env"]
+
+COMPILED = tuple(TABLE)
+"""Ids of the compiled environments."""
 
 for _id, _row in TABLE.items():
     gymnasium.register(

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from fastrl import _core
 from fastrl.envs.rendering import Renderer
 from fastrl.envs.seeding import Seed, rng_state, seed_list, set_rng_state
 from fastrl.kernels._check import describe
@@ -158,6 +159,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         self._step = self._step_closed
         if self._renderer is not None:
             self._renderer.close()
+
+    @property
+    def core(self) -> _core.VecEnv:
+        """The native environment, for compiled rollouts."""
+        return self._core
 
     @property
     def state(self) -> NDArray[np.float64]:
