@@ -45,16 +45,41 @@ PyObject* step(PyObject* self, PyObject* arg) {
   Py_RETURN_NONE;
 }
 
-PyMethodDef step_method = {
-    "step", step<&VecEnv::step>, METH_O,
-    "step(actions): None, or -1 for other than int64 [N] after a reset, or the first env that "
-    "cannot step; then nothing changed."};
-PyMethodDef step_unchecked_method = {"step_unchecked", step<&VecEnv::step_unchecked>, METH_O,
-                                     "step(actions) without a look at the actions."};
+// A new array [rows] or [rows, columns] with these contents; null with an exception set.
+template <class Element>
+PyObject* fresh(const void* data, int64_t rows, int64_t columns = 0) {
+  const auto& numpy = py::detail::npy_api::get();
+  Py_intptr_t shape[] = {static_cast<Py_intptr_t>(rows), static_cast<Py_intptr_t>(columns)};
+  PyObject* array = numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype::of<Element>().release().ptr(),
+                                                columns == 0 ? 1 : 2, shape, nullptr, nullptr, 0, nullptr);
+  if (array != nullptr)
+    std::memcpy(py::detail::array_proxy(array)->data, data,
+                static_cast<size_t>(rows * (columns == 0 ? 1 : columns)) * sizeof(Element));
+  return array;
+}
 
-void add_method(py::class_<VecEnv>& cls, PyMethodDef& method) {
+// outputs(infos): what Gymnasium's step returns, in fresh arrays.
+PyObject* outputs(PyObject* self, PyObject* infos) {
+  VecEnv& env = py::cast<VecEnv&>(py::handle(self));
+  const int64_t n = env.num_envs();
+  PyObject* result = PyTuple_New(5);
+  if (result == nullptr) return nullptr;
+  const auto put = [result](int k, PyObject* item) {
+    PyTuple_SET_ITEM(result, k, item);
+    return item != nullptr;
+  };
+  if (put(0, fresh<float>(env.obs(), n, env.obs_size())) && put(1, fresh<double>(env.reward(), n)) &&
+      put(2, fresh<bool>(env.terminated(), n)) && put(3, fresh<bool>(env.truncated(), n)) &&
+      put(4, Py_NewRef(infos)))
+    return result;
+  Py_DECREF(result);
+  return nullptr;
+}
+
+void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function, const char* doc) {
+  auto* method = new PyMethodDef{name, function, METH_O, doc};  // must outlive the type, which is never freed
   auto* type = reinterpret_cast<PyTypeObject*>(cls.ptr());
-  cls.attr(method.ml_name) = py::reinterpret_steal<py::object>(PyDescr_NewMethod(type, &method));
+  cls.attr(name) = py::reinterpret_steal<py::object>(PyDescr_NewMethod(type, method));
 }
 
 std::unique_ptr<VecEnv> make(const std::string& kernel, int64_t num_envs, int64_t max_episode_steps,
@@ -88,12 +113,12 @@ std::vector<uint32_t> entropy_words(const py::int_& number) {
   return out;
 }
 
-void seed(VecEnv& env, const py::list& seeds) {
+void seed(VecEnv& env, const std::vector<std::optional<py::int_>>& seeds) {
   if (static_cast<int64_t>(seeds.size()) != env.num_envs())
     throw std::invalid_argument("VecEnv.seed: one seed or None for each env");
   std::vector<std::vector<uint32_t>> entropies;  // all of them before the first takes effect
-  for (const py::handle number : seeds)
-    entropies.push_back(number.is_none() ? std::vector<uint32_t>{} : entropy_words(number.cast<py::int_>()));
+  for (const auto& number : seeds)
+    entropies.push_back(number ? entropy_words(*number) : std::vector<uint32_t>{});
   for (size_t i = 0; i < entropies.size(); ++i)
     if (!entropies[i].empty())
       env.seed(static_cast<int64_t>(i), entropies[i].data(), static_cast<int64_t>(entropies[i].size()));
@@ -118,7 +143,8 @@ py::bytes get_rng(VecEnv& env, int64_t i) {
   return py::bytes(reinterpret_cast<const char*>(&rng_of(env, i)), sizeof(Pcg64));
 }
 
-void set_rng(VecEnv& env, int64_t i, const std::string& bytes) {
+void set_rng(VecEnv& env, int64_t i, const py::bytes& given) {
+  const std::string bytes = given;
   if (bytes.size() != sizeof(Pcg64)) throw std::invalid_argument("VecEnv.set_rng: bytes must be 32");
   std::memcpy(&rng_of(env, i), bytes.data(), bytes.size());
 }
@@ -135,7 +161,7 @@ bool set_state(VecEnv& env, const py::array_t<uint8_t, py::array::c_style>& byte
 
 // A view of the object's memory that keeps the object alive.
 template <class Element, class Memory>
-py::array view(const py::object& self, Memory* data, std::vector<py::ssize_t> shape) {
+py::array_t<Element> view(const py::object& self, Memory* data, std::vector<py::ssize_t> shape) {
   return py::array_t<Element>(std::move(shape), reinterpret_cast<Element*>(data), self);
 }
 
@@ -158,8 +184,18 @@ void register_envs(py::module_& m) {
       .def("get_state", &get_state)
       .def("set_state", &set_state, py::arg("bytes"),
            "False, and no change, for the state of another environment.");
-  add_method(cls, step_method);
-  add_method(cls, step_unchecked_method);
+  add_method(cls, "step", step<&VecEnv::step>,
+             "step(self: object, actions: object) -> int | None\n\nNone if all envs stepped. -1: not int64 "
+             "[N], or never "
+             "reset; else the first env that cannot step. Then nothing changed.");
+  add_method(
+      cls, "step_unchecked", step<&VecEnv::step_unchecked>,
+      "step_unchecked(self: object, actions: object) -> int | None\n\nstep, whatever the actions are.");
+  add_method(cls, "outputs", outputs,
+             "outputs(self: object, infos: dict[str, typing.Any]) -> tuple[typing.Any, ...]\n\nobservation, "
+             "reward, terminated, truncated in "
+             "new arrays, "
+             "infos.");
 
   const auto per_env = [&cls](const char* name, auto view_of) {
     cls.def_property_readonly(

@@ -90,6 +90,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         self.action_space = batch_space(self.single_action_space, num_envs)
 
         self._step = self._core.step if validate else self._core.step_unchecked
+        self._outputs = self._core.outputs
         self._final_infos = mode is AutoresetMode.SAME_STEP
         self._obs, self._reward = self._core.obs, self._core.reward
         self._terminated, self._truncated = self._core.terminated, self._core.truncated
@@ -138,13 +139,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
             self._step_converted(actions)
         infos = self._same_step_infos() if self._final_infos else {}
         if self.copy:
-            return (
-                self._obs.copy(),
-                self._reward.copy(),
-                self._terminated.copy(),
-                self._truncated.copy(),
-                infos,
-            )
+            result: Step = self._outputs(infos)
+            return result
         return self._obs, self._reward, self._terminated, self._truncated, infos
 
     def render(self) -> tuple[NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
@@ -186,7 +182,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         return state
 
     def set_state(self, state: NDArray[np.uint8]) -> None:
-        """Continues where ``get_state`` of an equal object was called; ``np_random_seed`` is then unknown: -1.
+        """Continues where an equal object's ``get_state`` was called; ``np_random_seed`` becomes -1, unknown.
 
         Raises:
             TypeError, ValueError: not the state of this environment and number of envs; nothing changed.
@@ -301,6 +297,5 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         if ended.size == 0:
             return {}
         final_obs = np.full(self.num_envs, None, dtype=object)
-        for i, obs in zip(ended.tolist(), self._core.final_obs[ended], strict=True):
-            final_obs[i] = obs
+        final_obs[ended] = np.fromiter(self._core.final_obs[ended], object, ended.size)
         return {"final_obs": final_obs, "_final_obs": done, "final_info": {}, "_final_info": done.copy()}

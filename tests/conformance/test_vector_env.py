@@ -1,4 +1,4 @@
-"""Every compiled environment against SyncVectorEnv over Gymnasium's: equal to the bit, in each autoreset mode.
+"""Every compiled environment against SyncVectorEnv over Gymnasium's: bit for bit, in each autoreset mode.
 
 An environment enters the suite by its row in ``fastrl.kernels.envs.TABLE``.
 """
