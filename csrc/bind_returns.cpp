@@ -1,8 +1,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cstdint>
-#include <string>
 
 #include "dispatch.h"
 #include "returns.h"
@@ -21,74 +21,95 @@ struct Shape {
   int64_t steps, batch;
 };
 
-template <class Error>
-[[noreturn]] void fail(const char* op, const char* name, const char* fact) {
-  throw Error((std::string(op) + ": " + name + " " + fact).c_str());
-}
+// Thrown where an argument will not do. The family's checks in Python then say what is wrong: they take as
+// long as a small kernel, so they run only then.
+struct Refused {};
 
-// The view of an array [T, B], or of [B] as that row at every step. The public functions check before, with
-// better messages (all but alignment); here it keeps any other caller inside the arrays.
-template <class T, class Stored = T>
-View<const Stored> input(const char* op, const char* name, py::handle x, Shape shape) {
-  if (!py::isinstance<py::array_t<T>>(x))
-    fail<py::type_error>(op, name, "must be an array of the op's dtype");
-  const auto array = py::reinterpret_borrow<py::array>(x);
-  const auto ndim = array.ndim();
-  if (ndim < 1 || ndim > 2 || array.shape(ndim - 1) != shape.batch ||
-      array.shape(0) != (ndim == 2 ? shape.steps : shape.batch))
-    fail<py::value_error>(op, name, "must have the op's shape");
-  if ((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0)
-    fail<py::value_error>(op, name, "must be aligned to its dtype, pass a copy");
-  constexpr int64_t kItem = sizeof(T);
-  return {static_cast<const Stored*>(array.data()), ndim == 2 ? array.strides(0) / kItem : 0,
-          array.strides(ndim - 1) / kItem};
+void require(bool condition) {
+  if (!condition) throw Refused();
 }
 
 template <class T>
-View<T> output(const char* op, py::handle x, Shape shape) {
-  const auto view = input<T>(op, "out", x, shape);
-  if (!py::reinterpret_borrow<py::array>(x).writeable())
-    fail<py::value_error>(op, "out", "must be writeable");
-  if ((shape.steps > 1 && view.t == 0) || (shape.batch > 1 && view.b == 0))
-    fail<py::value_error>(op, "out", "must not repeat elements");
+py::array array_of(py::handle x) {
+  require(py::isinstance<py::array_t<T>>(x));
+  auto array = py::reinterpret_borrow<py::array>(x);
+  require(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+  return array;
+}
+
+template <class T, class Stored = T>
+View<const Stored> matrix(py::handle x, Shape shape) {
+  const auto array = array_of<T>(x);
+  require(array.ndim() == 2 && array.shape(0) == shape.steps && array.shape(1) == shape.batch);
+  constexpr int64_t kItem = sizeof(T);
+  return {static_cast<const Stored*>(array.data()), array.strides(0) / kItem, array.strides(1) / kItem};
+}
+
+// An array [B] as the same row at every step.
+template <class T>
+View<const T> row(py::handle x, Shape shape) {
+  const auto array = array_of<T>(x);
+  require(array.ndim() == 1 && array.shape(0) == shape.batch);
+  return {static_cast<const T*>(array.data()), 0, array.strides(0) / int64_t(sizeof(T))};
+}
+
+template <class T>
+View<T> output(py::handle x, Shape shape) {
+  const auto view = matrix<T>(x, shape);
+  require(py::reinterpret_borrow<py::array>(x).writeable());
+  require((shape.steps <= 1 || shape.batch == 0 || view.t != 0) &&
+          (shape.batch <= 1 || shape.steps == 0 || view.b != 0));
   return {const_cast<T*>(view.data), view.t, view.b};
+}
+
+double in_unit(py::handle x) {
+  const double value = PyFloat_AsDouble(x.ptr());
+  if (PyErr_Occurred()) PyErr_Clear();  // and value is -1
+  require(value >= 0 && value <= 1);
+  return value;
 }
 
 // Whether the two may share memory: by the range of their addresses, as numpy.may_share_memory does.
 template <class T, class U>
 bool overlap(const View<T>& x, const View<U>& y, Shape shape) {
-  const auto range = [&](const auto& view) {
-    const int64_t t = view.t * (shape.steps - 1), b = view.b * (shape.batch - 1);
-    const auto low = view.data + (t < 0 ? t : 0) + (b < 0 ? b : 0),
-               high = view.data + (t > 0 ? t : 0) + (b > 0 ? b : 0);
-    return std::make_pair(reinterpret_cast<uintptr_t>(low), reinterpret_cast<uintptr_t>(high + 1));
+  const auto low = [&](const auto& view) {
+    return reinterpret_cast<uintptr_t>(view.data + std::min<int64_t>(view.t, 0) * (shape.steps - 1) +
+                                       std::min<int64_t>(view.b, 0) * (shape.batch - 1));
   };
-  const auto [x_low, x_high] = range(x);
-  const auto [y_low, y_high] = range(y);
-  return x_low < y_high && y_low < x_high;
+  const auto high = [&](const auto& view) {
+    return reinterpret_cast<uintptr_t>(view.data + std::max<int64_t>(view.t, 0) * (shape.steps - 1) +
+                                       std::max<int64_t>(view.b, 0) * (shape.batch - 1) + 1);
+  };
+  return low(x) < high(y) && low(y) < high(x);
 }
 
-template <class Real>
-void gae(py::handle reward, py::handle value, py::handle next_value, py::handle terminated,
-         py::handle truncated, py::handle out, double gamma, double lam, Shape shape,
-         void (*scan)(const Gae<Real>&, const View<Real>&, const Span&)) {
-  Gae<Real> op{input<Real>("gae", "reward", reward, shape),
-               input<Real>("gae", "value", value, shape),
-               input<Real>("gae", "next_value", next_value, shape),
-               input<bool, uint8_t>("gae", "terminated", terminated, shape),
-               input<bool, uint8_t>("gae", "truncated", truncated.is_none() ? terminated : truncated, shape),
+template <class Real, class Scan>
+py::object gae_of(py::handle reward, py::handle value, py::handle next_value, py::handle terminated,
+                  py::handle truncated, py::handle out, double gamma, double lam, Scan scan) {
+  const auto first = array_of<Real>(reward);
+  require(first.ndim() == 2);
+  const Shape shape{first.shape(0), first.shape(1)};
+  const bool after_last =
+      py::isinstance<py::array>(next_value) && py::reinterpret_borrow<py::array>(next_value).ndim() == 1;
+  require(!after_last || truncated.is_none());
+  Gae<Real> op{matrix<Real>(reward, shape),
+               matrix<Real>(value, shape),
+               after_last ? row<Real>(next_value, shape) : matrix<Real>(next_value, shape),
+               matrix<bool, uint8_t>(terminated, shape),
+               matrix<bool, uint8_t>(truncated.is_none() ? terminated : truncated, shape),
                Real(gamma),
                Real(gamma * lam)};
-  auto y = output<Real>("gae", out, shape);
-  if (shape.steps == 0 || shape.batch == 0) return;
+  auto result = out.is_none() ? py::object(py::array_t<Real>({shape.steps, shape.batch}))
+                              : py::reinterpret_borrow<py::object>(out);
+  auto y = output<Real>(result, shape);
+  if (shape.steps == 0 || shape.batch == 0) return result;
 
   py::object apart;  // a result that must not overwrite inputs still to be read
   if (overlap(y, op.reward, shape) || overlap(y, op.value, shape) || overlap(y, op.next_value, shape) ||
       overlap(y, op.terminated, shape) || overlap(y, op.truncated, shape)) {
     apart = py::array_t<Real>({shape.steps, shape.batch});
-    y = output<Real>("gae", apart, shape);
+    y = output<Real>(apart, shape);
   }
-  const bool after_last = py::reinterpret_borrow<py::array>(next_value).ndim() == 1;
   const auto run = [&] {
     Span span{0, shape.steps, shape.steps, shape.batch};
     if (after_last) {
@@ -105,24 +126,26 @@ void gae(py::handle reward, py::handle value, py::handle next_value, py::handle 
     py::gil_scoped_release release;
     run();
   }
-  if (apart) out.attr("__setitem__")(py::ellipsis(), apart);
+  if (apart) result[py::ellipsis()] = apart;
+  return result;
+}
+
+py::object gae(py::handle reward, py::handle value, py::handle next_value, py::handle terminated,
+               py::handle truncated, py::handle out, py::handle gamma, py::handle lam) {
+  try {
+    const double g = in_unit(gamma), l = in_unit(lam);
+    if (py::isinstance<py::array_t<double>>(reward))
+      return gae_of<double>(reward, value, next_value, terminated, truncated, out, g, l, returns().gae_f64);
+    return gae_of<float>(reward, value, next_value, terminated, truncated, out, g, l, returns().gae_f32);
+  } catch (const Refused&) {
+    py::module_::import("fastrl.kernels.returns._check")
+        .attr("require_gae")(reward, value, next_value, terminated, truncated, out, gamma, lam);
+    throw py::value_error("gae: refused its arguments");
+  }
 }
 
 }  // namespace
 
-void register_returns(py::module_& m) {
-  m.def("gae", [](py::handle reward, py::handle value, py::handle next_value, py::handle terminated,
-                  py::handle truncated, py::handle out, double gamma, double lam) {
-    if (!py::isinstance<py::array>(out) || py::reinterpret_borrow<py::array>(out).ndim() != 2)
-      fail<py::type_error>("gae", "out", "must be an array [T, B]");
-    const auto array = py::reinterpret_borrow<py::array>(out);
-    const Shape shape{array.shape(0), array.shape(1)};
-    if (py::isinstance<py::array_t<float>>(out))
-      gae<float>(reward, value, next_value, terminated, truncated, out, gamma, lam, shape, returns().gae_f32);
-    else
-      gae<double>(reward, value, next_value, terminated, truncated, out, gamma, lam, shape,
-                  returns().gae_f64);
-  });
-}
+void register_returns(py::module_& m) { m.def("gae", &gae); }
 
 }  // namespace fastrl

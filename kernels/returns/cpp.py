@@ -1,4 +1,4 @@
-"""The returns family in C++ (csrc/returns.cpp): float32 or float64, the same bits on every instruction set."""
+"""The returns family in C++ (csrc/returns.cpp): the same bits on every instruction set."""
 
 from fastrl._core import gae
 

@@ -1,15 +1,19 @@
-"""The returns family in Triton, for CUDA tensors; with ``TRITON_INTERPRET=1`` also for NumPy arrays: slow, for tests.
+"""The returns family in Triton: CUDA tensors, and with ``TRITON_INTERPRET=1`` NumPy arrays, as a test.
 
-A program takes a block of columns backwards over blocks of steps, each an associative scan. So it rounds otherwise than
-a serial loop, and an infinity behind factors whose product underflows becomes NaN.
+A program takes a block of columns backwards over blocks of steps, each an associative scan. So it rounds
+otherwise than a serial loop, and an infinity times a product of factors that underflowed is NaN.
 """
 
 import os
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
+
+from fastrl.kernels._dispatch import is_tensor
+from fastrl.kernels.returns._check import require_gae
 
 DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
 
@@ -21,7 +25,7 @@ def _compose(a1, b1, cut1, a2, b2, cut2):
 
 
 @triton.jit
-def gae_kernel(
+def gae_kernel(  # type: ignore[no-untyped-def]
     reward, reward_t, reward_b,
     value, value_t, value_b,
     next_value, next_value_t, next_value_b,
@@ -31,7 +35,7 @@ def gae_kernel(
     gamma: tl.float64, decay: tl.float64, T, B,
     AFTER_LAST: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_B: tl.constexpr,
 ):  # fmt: skip
-    """Advantages of BLOCK_B columns; with AFTER_LAST next_value is the row behind the last, else one a step."""
+    """Advantages of BLOCK_B columns; with AFTER_LAST next_value is [B], V after the last step."""
     real = out.dtype.element_ty
     gamma, decay = gamma.to(real), decay.to(real)
     row = tl.arange(0, BLOCK_T)[:, None]
@@ -65,25 +69,30 @@ def gae(
     out: Any,
     gamma: float,
     lam: float,
-) -> None:
-    """Write the generalized advantage estimates into ``out``."""
+) -> Any:
+    """Generalized advantage estimates."""
+    require_gae(reward, value, next_value, terminated, truncated, out, gamma, lam)
+    if out is None:
+        contiguous = {"memory_format": torch.contiguous_format} if is_tensor(reward) else {"order": "C"}
+        out = (torch.empty_like if is_tensor(reward) else np.empty_like)(reward, **contiguous)
     arrays = (reward, value, next_value, terminated, terminated if truncated is None else truncated, out)
-    *inputs, y = (torch.as_tensor(x) for x in arrays)
-    if y.numel() == 0:
-        return
-    apart = any(_overlap(x, y) for x in inputs)
-    target = torch.empty(y.shape, dtype=y.dtype, device=y.device) if apart else y
-    steps, batch = y.shape
+    *inputs, result = (torch.as_tensor(x) for x in arrays)
+    if result.numel() == 0:
+        return out
+    overlaps = any(_overlap(x, result) for x in inputs)
+    target = torch.empty_like(result) if overlaps else result
+    steps, batch = result.shape
     block_b = min(32, triton.next_power_of_2(batch))
     block_t = min(1024 // block_b, triton.next_power_of_2(steps))
-    views = [part for x in (*inputs, target) for part in (x, *((0, *x.stride())[-2:]))]
+    views = [part for x in (*inputs, target) for part in (x, *(0, *x.stride())[-2:])]
     after_last = inputs[2].ndim == 1
-    with torch.cuda.device_of(y):
+    with torch.cuda.device_of(target):
         gae_kernel[(triton.cdiv(batch, block_b),)](
             *views, gamma, gamma * lam, steps, batch, AFTER_LAST=after_last, BLOCK_T=block_t, BLOCK_B=block_b
         )
-    if apart:
-        y.copy_(target)
+    if overlaps:
+        result.copy_(target)
+    return out
 
 
 def _overlap(x: torch.Tensor, y: torch.Tensor) -> bool:
