@@ -119,16 +119,6 @@ class VecEnv:
     """
     N copies of a compiled environment; see csrc/envs.h.
     """
-    @staticmethod
-    def step(*args, **kwargs):
-        """
-        step(actions): None, or -1 for other than int64 [N] after a reset, or the first env that cannot step; then nothing changed.
-        """
-    @staticmethod
-    def step_unchecked(*args, **kwargs):
-        """
-        step(actions) without a look at the actions.
-        """
     def __init__(
         self,
         kernel: str,
@@ -142,18 +132,22 @@ class VecEnv:
         State and increment of the env's PCG64, 16 bytes each.
         """
     def get_state(self) -> numpy.typing.NDArray[numpy.uint8]: ...
+    def outputs(self, infos: dict[str, typing.Any]) -> tuple[typing.Any, ...]:
+        """
+        observation, reward, terminated, truncated in new arrays, infos.
+        """
     def reset(
         self,
         mask: typing.Annotated[numpy.typing.ArrayLike, numpy.bool] | None,
         low: typing.SupportsFloat | typing.SupportsIndex,
         high: typing.SupportsFloat | typing.SupportsIndex,
     ) -> None: ...
-    def seed(self, seeds: list) -> None:
+    def seed(self, seeds: collections.abc.Sequence[int | None]) -> None:
         """
         Seeds each env whose entry is not None.
         """
     def set_rng(
-        self, env: typing.SupportsInt | typing.SupportsIndex, bytes: str
+        self, env: typing.SupportsInt | typing.SupportsIndex, bytes: bytes
     ) -> None: ...
     def set_state(
         self, bytes: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]
@@ -161,38 +155,46 @@ class VecEnv:
         """
         False, and no change, for the state of another environment.
         """
+    def step(self, actions: typing.Any) -> int | None:
+        """
+        None if all envs stepped. -1: not int64 [N], or never reset; else the first env that cannot step. Then nothing changed.
+        """
+    def step_unchecked(self, actions: typing.Any) -> int | None:
+        """
+        step, whatever the actions are.
+        """
     @property
-    def elapsed(self) -> numpy.ndarray: ...
+    def elapsed(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
-    def episode_length(self) -> numpy.ndarray: ...
+    def episode_length(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
-    def episode_return(self) -> numpy.ndarray: ...
+    def episode_return(self) -> numpy.typing.NDArray[numpy.float64]: ...
     @property
-    def final_obs(self) -> numpy.ndarray: ...
+    def final_obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
     @property
     def high(self) -> float: ...
     @property
     def low(self) -> float: ...
     @property
-    def needs_reset(self) -> numpy.ndarray: ...
+    def needs_reset(self) -> numpy.typing.NDArray[numpy.bool]: ...
     @property
     def num_actions(self) -> int: ...
     @property
     def num_envs(self) -> int: ...
     @property
-    def obs(self) -> numpy.ndarray: ...
+    def obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
     @property
     def obs_size(self) -> int: ...
     @property
-    def reward(self) -> numpy.ndarray: ...
+    def reward(self) -> numpy.typing.NDArray[numpy.float64]: ...
     @property
     def started(self) -> bool: ...
     @property
-    def state(self) -> numpy.ndarray: ...
+    def state(self) -> numpy.typing.NDArray[numpy.float64]: ...
     @property
-    def terminated(self) -> numpy.ndarray: ...
+    def terminated(self) -> numpy.typing.NDArray[numpy.bool]: ...
     @property
-    def truncated(self) -> numpy.ndarray: ...
+    def truncated(self) -> numpy.typing.NDArray[numpy.bool]: ...
 
 class NotFinite(FloatingPointError):
     pass
@@ -219,7 +221,12 @@ class Rollout:
         params: numpy.typing.NDArray[numpy.float32],
         seed: typing.SupportsInt | typing.SupportsIndex,
         counter: typing.SupportsInt | typing.SupportsIndex,
-    ) -> tuple: ...
+    ) -> tuple[
+        numpy.typing.NDArray[numpy.float64],
+        numpy.typing.NDArray[numpy.int64],
+        float,
+        float,
+    ]: ...
 
 def act(
     network: Network,
@@ -227,7 +234,11 @@ def act(
     obs: numpy.typing.NDArray[numpy.float32],
     seed: typing.SupportsInt | typing.SupportsIndex,
     counter: typing.SupportsInt | typing.SupportsIndex,
-) -> tuple:
+) -> tuple[
+    numpy.typing.NDArray[numpy.int64],
+    numpy.typing.NDArray[numpy.float32],
+    numpy.typing.NDArray[numpy.float32],
+]:
     """
     Actions, their log-probabilities, and values of a categorical actor-critic.
     """
@@ -288,9 +299,9 @@ def gae(
     arg3: typing.Any,
     arg4: typing.Any,
     arg5: typing.Any,
-    arg6: typing.SupportsFloat | typing.SupportsIndex,
-    arg7: typing.SupportsFloat | typing.SupportsIndex,
-) -> None: ...
+    arg6: typing.Any,
+    arg7: typing.Any,
+) -> typing.Any: ...
 def isa() -> str:
     """
     Name of the instruction set in use.

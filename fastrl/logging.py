@@ -22,7 +22,7 @@ class LogError(RuntimeError):
     """A run's folder or files cannot be made, written or read; the message names the path and the reason."""
 
 
-def create_run_dir(root: Path | str, algorithm: str, env_id: str, seed: int) -> Path:
+def create_run_dir(root: Path | str, algorithm: str, env_id: str, seed: int | str) -> Path:
     """A new folder ``<root>/ppo-CartPole-v1-seed1-20261122-150405``; a taken name gets ``-2``, ``-3``, ...
 
     Raises:

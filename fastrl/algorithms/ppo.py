@@ -1,4 +1,6 @@
-"""Proximal policy optimization (Schulman et al. 2017) with the implementation details of Huang et al. 2022."""
+"""Proximal policy optimization (Schulman et al. 2017) with the implementation details of Huang et al.
+2022.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from fastrl import _core
-from fastrl.algorithms.base import Algorithm, Config
+from fastrl.algorithms.base import Algorithm, AlgorithmConfig
 from fastrl.kernels import gae
 from fastrl.kernels.losses import normalize_advantage
 from fastrl.networks import Adam
@@ -19,7 +21,7 @@ from fastrl.sources import Rollout, RolloutBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PPOConfig(Config):
+class PPOConfig(AlgorithmConfig):
     """Configuration of PPO."""
 
     num_steps: int = 128
@@ -58,7 +60,7 @@ class PPOConfig(Config):
     """Activation of the hidden layers."""
 
     def __post_init__(self) -> None:
-        Config.__post_init__(self)
+        AlgorithmConfig.__post_init__(self)
         for name in ("num_steps", "update_epochs", "minibatch_size"):
             self.require(name, getattr(self, name) >= 1, "must be >= 1")
         for name in ("learning_rate", "adam_eps", "clip_coef", "max_grad_norm"):
@@ -70,7 +72,8 @@ class PPOConfig(Config):
         self.require("gae_lambda", 0.0 <= self.gae_lambda <= 1.0, "must be in [0, 1]")
         self.require("hidden", all(width >= 1 for width in self.hidden), "must be widths >= 1")
         batch = self.num_envs * self.num_steps
-        self.require("minibatch_size", self.minibatch_size <= batch, f"must be <= num_envs * num_steps = {batch}")
+        rule = f"must be <= num_envs * num_steps = {batch}"
+        self.require("minibatch_size", self.minibatch_size <= batch, rule)
 
 
 STATS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
@@ -80,8 +83,8 @@ STATS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
 class PPO(Algorithm):
     """PPO for discrete actions, with separate networks for actor and critic.
 
-    Each batch is ``num_steps`` steps of ``num_envs`` environments. Episodes cut off by a time limit bootstrap from the
-    value of their final observation.
+    Each batch is ``num_steps`` steps of ``num_envs`` environments. Episodes cut off by a time limit bootstrap
+    from the value of their final observation.
     """
 
     Config = PPOConfig
@@ -110,7 +113,10 @@ class PPO(Algorithm):
             seed=int(actions.generate_state(1, np.uint64)[0]),
         )
         self.loss = _core.PPOCategorical(
-            clip_coef=config.clip_coef, vf_coef=config.vf_coef, ent_coef=config.ent_coef, kl_coef=config.kl_coef,
+            clip_coef=config.clip_coef,
+            vf_coef=config.vf_coef,
+            ent_coef=config.ent_coef,
+            kl_coef=config.kl_coef,
             clip_value=config.clip_value,
         )
         self.optimizer = Adam(self.policy.network, eps=config.adam_eps)
@@ -133,8 +139,8 @@ class PPO(Algorithm):
             batch.obs.reshape(size, -1), batch.action.reshape(size), batch.log_prob.reshape(size),
             advantage.reshape(size), return_.reshape(size), batch.value.reshape(size),
         )  # fmt: skip
-        total, updates, norms = np.zeros(len(STATS)), 0, 0.0
-        for epoch in range(config.update_epochs):
+        total, epochs, updates, norms = np.zeros(len(STATS)), 0, 0, 0.0
+        for _ in range(config.update_epochs):
             order = self.rng.permutation(size)
             shuffled = [x[order] for x in fields]
             stats = np.zeros(len(STATS))
@@ -143,14 +149,15 @@ class PPO(Algorithm):
                 norms += self._minibatch([x[rows] for x in shuffled], learning_rate, stats)
                 updates += 1
             total += stats
+            epochs += 1
             if config.target_kl is not None and stats[STATS.index("approx_kl")] / size > config.target_kl:
                 break
-        means = dict(zip(STATS, (total / (size * (epoch + 1))).tolist(), strict=True))
+        means = dict(zip(STATS, (total / (size * epochs)).tolist(), strict=True))
         return {
             **{f"train/{name}": mean for name, mean in means.items()},
             "train/explained_variance": explained_variance(batch.value, return_),
             "train/grad_norm": norms / updates,
-            "train/epochs": epoch + 1,
+            "train/epochs": epochs,
             "train/learning_rate": learning_rate,
         }
 
@@ -198,6 +205,8 @@ class PPO(Algorithm):
 
 
 def explained_variance(value: NDArray[Any], return_: NDArray[Any]) -> float:
-    """1 - Var[return - value] / Var[return]: 1 is a perfect critic, <= 0 one that explains nothing; 0 if flat."""
+    """1 - Var[return - value] / Var[return]: 1 is a perfect critic, <= 0 one that explains nothing; 0 if
+    flat.
+    """
     variance = float(np.var(return_))
     return 1.0 - float(np.var(return_ - value)) / variance if variance > 0 else 0.0

@@ -29,7 +29,8 @@ def make_training_env(env: Any, num_envs: int) -> tuple[str, gymnasium.vector.Ve
             return env.unwrapped.env_id, env
         return (env.spec.id if env.spec is not None else type(env).__name__), env
     if not isinstance(env, str):
-        raise TypeError(f"env: must be an environment id or a gymnasium.vector.VectorEnv, got {type(env).__name__}")
+        kind = type(env).__name__
+        raise TypeError(f"env: must be an environment id or a gymnasium.vector.VectorEnv, got {kind}")
     env_id = env.removeprefix("fastrl/")
     if env_id in TABLE:
         return env_id, VectorEnv(env_id, num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
