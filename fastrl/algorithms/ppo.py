@@ -181,7 +181,7 @@ class PPO(Algorithm):
 
     def act(self, obs: NDArray[Any], deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]; drawn ones come from their own random stream."""
-        obs = obs.reshape(len(obs), -1)
+        obs = obs.reshape(len(obs), self.policy.network.spec.inputs)
         if deterministic:
             return self.policy.mode(obs)
         self.predictions += 1
