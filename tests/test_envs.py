@@ -272,6 +272,7 @@ class TestErrors:
             ({"seed": -1}, ValueError, "seed of env 0 must be >= 0, got -1"),
             ({"seed": [1, 2, 3]}, ValueError, "one item for each of 4 envs, got 3"),
             ({"seed": [1, 2, 3, "4"]}, TypeError, "seed of env 3 must be an int or None, got '4'"),
+            ({"seed": 1.5}, TypeError, "seed must be an int, .*, got 1.5"),
             ({"seed": [1, 2.0, 3, 4]}, TypeError, "seed of env 1"),
             ({"options": {"reset_mask": [True] * 4}}, TypeError, "reset_mask must be bool"),
             ({"options": {"reset_mask": np.ones(4, int)}}, TypeError, r"reset_mask .* got int64 \[4\]"),
