@@ -5,7 +5,7 @@
 One thread, NEXT_STEP autoreset, int64 actions drawn beforehand. A step reads the actions (8 N bytes) and
 returns observations float32 [N, 4], rewards and two flag arrays (fresh ones, unless the row says copy=False).
 SyncVectorEnv and ours return the same bytes, which is checked before anything is timed. CartPoleVectorEnv
-seeds all envs from one generator, so it is checked a step at a time, from our states; its rewards are float32.
+seeds all envs from one generator, so it is checked a step at a time from our states; its rewards are float32.
 """
 
 import argparse
