@@ -1,4 +1,4 @@
-"""Compiled environments: arithmetic, seeding, errors, state. The conformance suite adds Gymnasium's word."""
+"""Compiled environments: arithmetic, seeding, errors, processes. The conformance suite adds Gymnasium's word."""
 
 import math
 import multiprocessing
@@ -20,7 +20,6 @@ from fastrl.envs import ScalarEnv, VectorEnv
 from fastrl.kernels.envs import NO_LIMIT, make
 
 ISAS = [name for name in ("baseline", "avx2", "avx512") if _core.isa_supported(name)]
-NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 
 
 @pytest.fixture(params=ISAS)
@@ -79,7 +78,7 @@ class TestArithmetic:
         before = _core.isa()
         for name in ISAS:
             _core.set_isa(name)
-            env = cartpole(133, autoreset_mode=SAME_STEP, max_episode_steps=40)
+            env = cartpole(133, autoreset_mode=AutoresetMode.SAME_STEP, max_episode_steps=40)
             env.reset(seed=3)
             random = np.random.default_rng(0)
             for _ in range(400):
@@ -348,7 +347,7 @@ class TestProcess:
 
         def rounds(count: int) -> int:
             for _ in range(count):
-                env = cartpole(2048, autoreset_mode=SAME_STEP, max_episode_steps=3)
+                env = cartpole(2048, autoreset_mode=AutoresetMode.SAME_STEP, max_episode_steps=3)
                 env.reset(seed=0)
                 for _ in range(6):
                     env.step(np.zeros(2048, np.int64))
