@@ -1,4 +1,4 @@
-"""Compiled environments: arithmetic, seeding, errors, processes. The conformance suite adds Gymnasium's word."""
+"""Compiled environments: arithmetic, seeding, errors, processes; the conformance suite has the rest."""
 
 import math
 import multiprocessing
