@@ -101,8 +101,6 @@ def test_list_and_help(capsys):
     [
         (["train", "pppo", "CartPole-v1"], "algorithm must be one of ppo, got 'pppo'"),
         (["train", "ppo", "NoSuchEnv-v1"], "NoSuchEnv"),
-        (["train", "ppo", "CartPole-v1", "--gamma", "2"], "gamma must be in [0, 1], got 2.0"),
-        (["train", "ppo", "CartPole-v1", "--minibatch-size", "9999"], "minibatch_size must be <="),
         (["train", "ppo", "CartPole-v1", "--seeds", "3..1"], "seeds must be as 0..9 or 1,2,5"),
         (["train", "ppo", "CartPole-v1", "--config", "/nowhere.json"], "/nowhere.json"),
         (["trian"], "command must be one of train, eval, resume, list, got 'trian'"),
@@ -120,10 +118,12 @@ def test_one_clear_error(argv, message, capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_flag_and_wrong_type(capsys):
+def test_bad_flags(capsys):
     for argv, message in (
         (["train", "ppo", "CartPole-v1", "--gama", "0.9"], "--gama"),
         (["train", "ppo", "CartPole-v1", "--gamma", "high"], "gamma"),
+        (["train", "ppo", "CartPole-v1", "--gamma", "2"], "gamma must be in [0, 1], got 2.0"),
+        (["train", "ppo", "CartPole-v1", "--minibatch-size", "9999"], "minibatch_size must be <="),
         (["train", "ppo"], "ENV"),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -148,8 +148,7 @@ def test_corrupt_checkpoint(train, capsys):
     folder, _ = train()
     for path in (folder / "checkpoints").glob("*/tensors.safetensors"):
         path.write_bytes(path.read_bytes()[:-10])
-    with pytest.warns(RuntimeWarning) if False else pytest.MonkeyPatch.context():
-        assert main(["eval", str(folder)]) == 2
+    assert main(["eval", str(folder)]) == 2
     assert "tensors.safetensors" in capsys.readouterr().err
 
 

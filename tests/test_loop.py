@@ -146,7 +146,7 @@ def test_nan_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     assert fastrl.PPO.load(tmp_path / "run").num_timesteps == 4 * BATCH
 
 
-def test_non_finite_gradient_stops_before_the_update(monkeypatch):
+def test_non_finite_batch_stops_before_the_update(monkeypatch):
     agent = fastrl.PPO("CartPole-v1", **SMALL)
     collect = agent.source.next
 
@@ -157,7 +157,7 @@ def test_non_finite_gradient_stops_before_the_update(monkeypatch):
 
     monkeypatch.setattr(agent.source, "next", broken)
     before = agent.policy.network.params.copy()
-    with pytest.raises(FloatingPointError, match="gradient's norm is nan"):
+    with pytest.raises(FloatingPointError, match="the advantage is not finite in the batch after step 0"):
         agent.learn(BATCH)
     np.testing.assert_array_equal(agent.policy.network.params, before)
 
@@ -219,6 +219,7 @@ def test_signals_checkpoint_within_an_iteration(tmp_path, signum):
     assert_same(straight, agent)
 
 
+@pytest.mark.filterwarnings("ignore:read ckpt-:RuntimeWarning")  # killed between a checkpoint and its pointer
 def test_kill_leaves_a_loadable_checkpoint(tmp_path):
     rng = np.random.default_rng(0)
     for attempt in range(6):

@@ -130,6 +130,10 @@ class PPO(Algorithm):
             batch.reward, batch.value, batch.next_value, batch.terminated, batch.truncated,
             gamma=config.gamma, lam=config.gae_lambda,
         )  # fmt: skip
+        if not np.isfinite(advantage).all():
+            raise FloatingPointError(
+                f"the advantage is not finite in the batch after step {self.num_timesteps}"
+            )
         return_ = advantage + batch.value
         learning_rate = config.learning_rate
         if config.anneal_lr:
