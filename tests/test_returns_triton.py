@@ -32,7 +32,7 @@ def check(data, **options):
     return got
 
 # The interpreter rounds gamma to float32, so float64 is held to float32's tolerance too.
-for steps, batch, dtype in [(1, 1, "f4"), (5, 1, "f8"), (3, 35, "f4"), (40, 33, "f8"), (0, 3, "f4"), (3, 0, "f4")]:
+for steps, batch, dtype in [(5, 1, "f8"), (3, 35, "f4"), (40, 33, "f8"), (0, 3, "f4"), (3, 0, "f8")]:
     data = rollout(steps, batch, dtype)
     check(data)
     check(data | {"truncated": None})
