@@ -95,7 +95,8 @@ def ppo_categorical(
             masked, whose row is named. Nothing is changed.
 
     Source: Schulman et al. 2017, "Proximal policy optimization algorithms", eqs. 7 and 9; Huang et al. 2022,
-    "The 37 implementation details of PPO" (value clipping); Schulman 2020, "Approximating KL divergence" (k3).
+    "The 37 implementation details of PPO" (value clipping); Schulman 2020, "Approximating KL divergence"
+    (k3).
     """
     op = "ppo_categorical"
     if is_tensor(logits):
