@@ -1,4 +1,4 @@
-"""PPO's loss and advantage normalisation: gradients proven in float64, kernels against it, edges, torch."""
+"""PPO's loss and advantage normalisation: gradients by finite differences, kernels, edges."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -84,37 +84,6 @@ def test_the_reference_gradient_equals_finite_differences(full: bool) -> None:
             np.testing.assert_allclose(
                 gradient.reshape(23, -1)[:, column], (loss[0] - loss[1]) / (2 * eps), atol=1e-8
             )
-
-
-@pytest.mark.parametrize("full", [False, True])
-def test_the_reference_equals_autograd(full: bool) -> None:
-    arguments = double(batch_of((200, 5), full=full))
-    loss, d_logits, d_value = autograd_ppo(**arguments)
-    result, _ = exact(arguments)
-    np.testing.assert_allclose(result.loss, loss, atol=1e-12)
-    np.testing.assert_allclose(result.d_logits, d_logits, atol=1e-12)
-    np.testing.assert_allclose(result.d_value, d_value, atol=1e-12)
-
-
-def autograd_ppo(**arguments: Any) -> list[NDArray[Any]]:
-    """The loss as CleanRL writes it, and the gradients of its mean by torch."""
-    torch = pytest.importorskip("torch")
-    x = {name: torch.tensor(v) if isinstance(v, np.ndarray) else v for name, v in arguments.items()}
-    logits, value = x["logits"].requires_grad_(), x["value"].requires_grad_()
-    legal = x.get("action_mask", torch.ones_like(logits, dtype=torch.bool))
-    policy = torch.distributions.Categorical(logits=logits.masked_fill(~legal, torch.finfo(logits.dtype).min))
-    log_ratio = policy.log_prob(x["action"]) - x["old_log_prob"]
-    ratio = log_ratio.exp()
-    clip = x["clip_coef"]
-    policy_loss = torch.max(-x["advantage"] * ratio, -x["advantage"] * torch.clamp(ratio, 1 - clip, 1 + clip))
-    value_loss = (value - x["return_"]) ** 2
-    if "old_value" in x:
-        step = torch.clamp(value - x["old_value"], -x["clip_value"], x["clip_value"])
-        value_loss = torch.max(value_loss, (x["old_value"] + step - x["return_"]) ** 2)
-    loss = policy_loss + x.get("vf_coef", 0.5) * 0.5 * value_loss - x.get("ent_coef", 0) * policy.entropy()
-    loss = loss + x.get("kl_coef", 0) * ((ratio - 1) - log_ratio)
-    loss.mean().backward()
-    return [loss.detach().numpy(), logits.grad.numpy(), value.grad.numpy()]
 
 
 @pytest.mark.parametrize("full", [False, True])
