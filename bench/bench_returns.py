@@ -15,7 +15,7 @@ from fastrl.kernels import gae
 
 Array = NDArray[np.float32]
 GAMMA, LAM = 0.99, 0.95
-SHAPES = [(128, 8), (2048, 1), (128, 4096), (1024, 1024)]
+SHAPES = [(1, 1), (128, 8), (2048, 1), (128, 4096), (1024, 1024)]
 
 
 def numpy_rows(reward: Array, value: Array, last: Array, terminated: NDArray[np.bool_]) -> Array:
@@ -119,7 +119,16 @@ def torch_rows(reward: Array, value: Array, last: Array, terminated: NDArray[np.
     return run
 
 
+def ours_on_tensors(
+    reward: Array, value: Array, last: Array, terminated: NDArray[np.bool_]
+) -> Callable[[], Any]:
+    torch = importlib.import_module("torch")
+    tensors = [torch.from_numpy(x) for x in (reward, value, last, terminated)]
+    return lambda: gae(*tensors)
+
+
 BUILDERS = {
+    "ours, torch tensors": ours_on_tensors,
     "SB3 RolloutBuffer": sb3,
     "tianshou numba, flat float64": tianshou,
     "rlax jit": rlax,
