@@ -17,9 +17,8 @@ from fastrl import envs as envs  # registers the compiled environments with Gymn
 if TYPE_CHECKING:
     from fastrl.algorithms.ppo import PPO as PPO
     from fastrl.algorithms.ppo import PPOConfig as PPOConfig
-    from fastrl.evaluate import evaluate as evaluate
 
-_LAZY = {"PPO": "fastrl.algorithms.ppo", "PPOConfig": "fastrl.algorithms.ppo", "evaluate": "fastrl.evaluate"}
+_LAZY = {"PPO": "fastrl.algorithms.ppo", "PPOConfig": "fastrl.algorithms.ppo"}
 
 
 def __getattr__(name: str) -> Any:

@@ -64,7 +64,7 @@ def evaluate(
     try:
         obs, _ = envs.reset(seed=seed)
         while running.any():
-            obs, reward, terminated, truncated, _ = envs.step(agent.act(np.asarray(obs), deterministic))
+            obs, reward, terminated, truncated, _ = envs.step(agent.act(obs, deterministic))
             returns += np.where(running, reward, 0.0)
             lengths += running
             running &= ~(terminated | truncated)

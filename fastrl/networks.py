@@ -7,7 +7,7 @@ A :class:`NetworkSpec` says what a network is; an executor says how it runs. :cl
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +139,73 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int, gain: float) -
     return (gain * (q if rows >= columns else q.T)).astype(np.float32)
 
 
+class Network(Protocol):
+    """What an executor offers. ``params`` and ``grad`` are flat float32 vectors; ``params`` owns the
+    parameters.
+    """
+
+    params: Float32
+    grad: Float32
+
+    def forward(self, x: NDArray[Any]) -> tuple[Float32, Any]:
+        """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
+        ...
+
+    def infer(self, x: NDArray[Any]) -> Float32:
+        """y alone."""
+        ...
+
+    def backward(
+        self, tape: Any, dy: Float32, *, params: bool = True, inputs: bool = False
+    ) -> Float32 | None:
+        """dL/dx if ``inputs``; with ``params``, dL/dparams is added to ``grad``. ``dy`` is dL/dy."""
+        ...
+
+    def zero_grad(self) -> None:
+        """Set the gradient to zero."""
+        ...
+
+    def named_tensors(self) -> dict[str, Float32]:
+        """Views of the parameters by name."""
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Copy named tensors into the parameters; all are checked before any is copied."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkOptions:
+    """What a user chooses about a network; the environment says the rest."""
+
+    engine: str = "auto"
+    """"native", "torch", or "auto": native wherever it can run."""
+    trunk: str = "auto"
+    """"mlp", "nature", "impala", or "auto": an MLP for vectors, nature for images."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the MLPs' hidden layers."""
+    activation: str = "tanh"
+    """Activation of the MLPs' hidden layers."""
+    compiled: bool = False
+    """Whether torch networks run through torch.compile."""
+    bf16: bool = False
+    """Whether torch networks run under bfloat16 autocast."""
+
+
+def actor_critic(inputs: int, columns: int, options: NetworkOptions) -> "NetworkSpec":
+    """Separate actor and critic, their gains as in Huang et al. 2022, detail 2: ``columns``, then the
+    value.
+    """
+    return NetworkSpec(
+        inputs=inputs,
+        heads=(
+            Head(name="policy", outputs=columns, hidden=options.hidden, gain=0.01),
+            Head(name="value", outputs=1, hidden=options.hidden, gain=1.0),
+        ),
+        activation=options.activation,
+    )
+
+
 class NativeNetwork:
     """Runs a spec on the CPU kernels.
 
@@ -222,17 +289,7 @@ class NativeNetwork:
         Raises:
             ValueError: a tensor is missing, is one too many, or has another shape.
         """
-        views = self.named_tensors()
-        if views.keys() != tensors.keys():
-            difference = ", ".join(sorted(views.keys() ^ tensors.keys()))
-            raise ValueError(f"load_tensors: these tensors are missing or unknown: {difference}")
-        for name, view in views.items():
-            if tensors[name].shape != view.shape:
-                raise ValueError(
-                    f"load_tensors: {name} must be {list(view.shape)}, got {list(tensors[name].shape)}"
-                )
-        for name, view in views.items():
-            view[...] = tensors[name]
+        copy_named(self.named_tensors(), tensors)
 
     def _weights(self) -> Float32:
         if self._noise is None:
@@ -252,6 +309,24 @@ class NativeNetwork:
                 self.params[self.plan.size + offset : self.plan.size + stop] = self.spec.noisy * bound
 
 
+def copy_named(views: Mapping[str, NDArray[Any]], tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Copy named tensors into views of the same names; all are checked before any is copied.
+
+    Raises:
+        ValueError: a tensor is missing, is one too many, or has another shape.
+    """
+    if views.keys() != tensors.keys():
+        difference = ", ".join(sorted(views.keys() ^ tensors.keys()))
+        raise ValueError(f"load_tensors: these tensors are missing or unknown: {difference}")
+    for name, view in views.items():
+        if tensors[name].shape != view.shape:
+            raise ValueError(
+                f"load_tensors: {name} must be {list(view.shape)}, got {list(tensors[name].shape)}"
+            )
+    for name, view in views.items():
+        view[...] = tensors[name]
+
+
 class Adam:
     """Adam with global-norm clipping over an executor's flat vectors.
 
@@ -262,7 +337,7 @@ class Adam:
     """
 
     def __init__(
-        self, network: NativeNetwork, *, eps: float = 1e-5, betas: tuple[float, float] = (0.9, 0.999)
+        self, network: Network, *, eps: float = 1e-5, betas: tuple[float, float] = (0.9, 0.999)
     ) -> None:
         self.network = network
         self.eps = eps

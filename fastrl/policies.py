@@ -1,13 +1,15 @@
-"""What acts: a network joined with an action distribution."""
+"""What acts: an actor-critic network joined with an observation encoder and an action distribution."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrl import _core
-from fastrl.kernels.distributions import categorical_mode
-from fastrl.networks import Head, NativeNetwork, NetworkSpec
+from fastrl.distributions import Categorical
+from fastrl.networks import NativeNetwork, Network, NetworkOptions, actor_critic
+from fastrl.observations import Encoder
 
 Float32 = NDArray[np.float32]
 
@@ -15,63 +17,96 @@ Float32 = NDArray[np.float32]
 class Act(NamedTuple):
     """What a policy gives for a batch of observations."""
 
-    action: NDArray[np.int64]
+    action: NDArray[Any]
     log_prob: Float32
     value: Float32
 
 
-class CategoricalPolicy:
-    """A categorical actor and a critic, columns of one network: a logit for each action, then the value.
+class ActorCritic:
+    """An actor and a critic: columns of one network, those of the action distribution first, then the value.
 
     Args:
-        inputs: floats an observation has.
-        num_actions: actions to choose from.
-        hidden: widths of the hidden layers of the actor and of the critic, which share none.
-        activation: of the hidden layers.
-        rng: draws the initial parameters.
+        network: with ``distribution.columns + 1`` outputs.
+        encoder: turns observations into what the network reads.
+        distribution: what the columns mean.
         seed: of the actions; a draw depends on (seed, counter, row) and on nothing else.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        num_actions: int,
-        *,
-        hidden: tuple[int, ...],
-        activation: str,
-        rng: np.random.Generator,
-        seed: int,
-    ) -> None:
-        self.num_actions = num_actions
+    def __init__(self, network: Network, encoder: Encoder, distribution: Categorical, seed: int) -> None:
+        self.network = network
+        self.encoder = encoder
+        self.distribution = distribution
         self.seed = seed
-        # gains: Huang et al. 2022, detail 2
-        spec = NetworkSpec(
-            inputs=inputs,
-            heads=(
-                Head(name="policy", outputs=num_actions, hidden=hidden, gain=0.01),
-                Head(name="value", outputs=1, hidden=hidden, gain=1.0),
-            ),
-            activation=activation,
-        )
-        self.network = NativeNetwork(spec, rng)
 
-    def act(self, obs: Float32, counter: int) -> Act:
-        """Sampled actions int64 [N], their log-probabilities and the values, float32 [N], for obs [N, D]."""
-        network = self.network
-        return Act(*_core.act(network.plan.core, network.params, obs, self.seed, counter))
+    @property
+    def native(self) -> bool:
+        """Whether a compiled rollout can run this policy."""
+        return isinstance(self.network, NativeNetwork) and self.encoder.identity
 
-    def mode(self, obs: Float32) -> NDArray[np.int64]:
-        """The most probable actions, int64 [N]."""
-        return categorical_mode(self.network.infer(obs)[:, : self.num_actions])
+    def act(self, x: NDArray[Any], counter: int) -> Act:
+        """Sampled actions [N, ...], their log-probabilities and the values, float32 [N], for encoded x."""
+        if isinstance(self.network, NativeNetwork):
+            return Act(*_core.act(self.network.plan.core, self.network.params, x, self.seed, counter))
+        y = self.network.infer(x)
+        action, log_prob = self.distribution.sample(y[:, :-1], seed=self.seed, counter=counter)
+        return Act(action, log_prob, y[:, -1].copy())
 
-    def value(self, obs: Float32) -> Float32:
-        """Values float32 [N]."""
-        return self.network.infer(obs)[:, self.num_actions].copy()
+    def mode(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The most probable actions, [N, ...], for encoded x."""
+        return self.distribution.mode(self.network.infer(x)[:, :-1])
+
+    def value(self, x: NDArray[Any]) -> Float32:
+        """Values float32 [N] of encoded x."""
+        return self.network.infer(x)[:, -1].copy()
 
     def state(self) -> dict[str, Any]:
         """Named tensors, for a checkpoint."""
-        return {name: tensor.copy() for name, tensor in self.network.named_tensors().items()}
+        return {name: np.array(tensor) for name, tensor in self.network.named_tensors().items()}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` gave."""
         self.network.load_tensors(state)
+
+
+def build_network(
+    encoder: Encoder,
+    columns: int,
+    options: NetworkOptions,
+    seed: np.random.SeedSequence,
+    module: Any = None,
+) -> Network:
+    """The actor-critic network for these observations: ``columns`` outputs for the policy, then the value.
+
+    Args:
+        encoder: what the network reads.
+        columns: outputs of the policy head.
+        options: the user's choices.
+        seed: of the initial parameters.
+        module: a torch module of the user's to run instead.
+
+    Raises:
+        ValueError: a combination that cannot run, and why.
+    """
+    trunk = options.trunk
+    if trunk == "auto":
+        trunk = "nature" if encoder.image else "mlp"
+    if module is None and (trunk == "mlp") == encoder.image:
+        raise ValueError(f"network={trunk!r} does not read observations of {encoder.space}")
+    needs_torch = {
+        "a module of your own": module is not None,
+        f"network={trunk!r}": trunk != "mlp",
+        "compile=True": options.compiled,
+        "bf16=True": options.bf16,
+        "engine='torch'": options.engine == "torch",
+    }
+    reasons = [reason for reason, holds in needs_torch.items() if holds]
+    if not reasons:
+        rng = np.random.Generator(np.random.PCG64(seed))
+        return NativeNetwork(actor_critic(encoder.shape[0], columns, options), rng)
+    if options.engine == "native":
+        raise ValueError(f"engine='native' cannot run {reasons[0]}; engine='torch' does")
+    try:
+        from fastrl import torch_networks
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{reasons[0]} needs torch: {error}") from None
+    return torch_networks.build(encoder.shape, columns, trunk, options, seed, module)

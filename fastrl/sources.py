@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fastrl import _core
 from fastrl.envs import VectorEnv
-from fastrl.policies import CategoricalPolicy
+from fastrl.networks import NativeNetwork
+from fastrl.policies import ActorCritic
 
 Float32 = NDArray[np.float32]
 
@@ -24,10 +25,10 @@ class RolloutBatch:
     The arrays are the source's own: the next batch overwrites them.
     """
 
-    obs: Float32
-    """[T, N, D]: what the policy saw."""
-    action: NDArray[np.int64]
-    """[T, N]"""
+    obs: NDArray[Any]
+    """[T, N, ...]: what the policy saw, encoded."""
+    action: NDArray[Any]
+    """[T, N, ...]"""
     log_prob: Float32
     """[T, N]: log-probability of the action when it was drawn."""
     value: Float32
@@ -40,6 +41,8 @@ class RolloutBatch:
     """[T, N]"""
     truncated: NDArray[np.bool_]
     """[T, N]"""
+    valid: NDArray[np.bool_] | None
+    """[T, N]: False where a NEXT_STEP environment only reset itself; None: all are."""
     episode_return: NDArray[np.float64]
     """Undiscounted returns of the episodes that ended, in the order of their ends."""
     episode_length: NDArray[np.int64]
@@ -51,51 +54,55 @@ class RolloutBatch:
 class Rollout:
     """On-policy rollouts of fixed length; episodes go on from one batch to the next.
 
-    With a compiled environment a whole batch is one native call. Otherwise, or when ``on_step`` is set, steps
-    go through Python one by one; both ways give identical batches.
+    With a compiled environment and a native network a whole batch is one native call. Otherwise, or when
+    ``on_step`` is set, steps go through Python one by one; both ways give identical batches.
+
+    Environments of any autoreset mode are taken: SAME_STEP as it is; with NEXT_STEP, the step in which an
+    environment resets itself is marked invalid; with DISABLED, finished environments are reset by mask.
 
     Args:
-        env: vector environment in SAME_STEP autoreset mode, with flat float32 observations and discrete
-        actions.
+        env: vector environment.
         policy: what acts.
         num_steps: T, steps of each environment in a batch.
         seed: of the environments' first reset.
 
     Raises:
-        ValueError: ``num_steps`` < 1, or an environment in another autoreset mode.
+        ValueError: ``num_steps`` < 1, or an environment that does not say its autoreset mode.
     """
 
     def __init__(
-        self, env: GymVectorEnv[Any, Any, Any], policy: CategoricalPolicy, num_steps: int, seed: int
+        self, env: GymVectorEnv[Any, Any, Any], policy: ActorCritic, num_steps: int, seed: int
     ) -> None:
         if num_steps < 1:
             raise ValueError(f"Rollout: num_steps must be >= 1, got {num_steps}")
         mode = env.metadata.get("autoreset_mode")
-        if mode != AutoresetMode.SAME_STEP:
-            raise ValueError(f"Rollout: the environment's autoreset mode must be SAME_STEP, got {mode}")
+        if not isinstance(mode, AutoresetMode):
+            raise ValueError(f"Rollout: the environment's metadata must say its AutoresetMode, got {mode!r}")
         self.env = env
+        self.mode = mode
         self.policy = policy
         self.num_steps = num_steps
         self.on_step: Callable[[Mapping[str, Any]], None] | None = None
         self.counter = 0
         """Vector steps taken so far; also the counter of the policy's random draws."""
-        n, d = env.num_envs, policy.network.spec.inputs
-        self._arrays: dict[str, Any] = {"obs": np.empty((num_steps, n, d), np.float32)}
-        for name, dtype in (
-            ("action", np.int64),
-            ("log_prob", np.float32),
-            ("value", np.float32),
-            ("next_value", np.float32),
-            ("reward", np.float32),
-            ("terminated", np.bool_),
-            ("truncated", np.bool_),
-        ):
-            self._arrays[name] = np.zeros((num_steps, n), dtype)
+        n, encoder, distribution = env.num_envs, policy.encoder, policy.distribution
+        self._arrays: dict[str, NDArray[Any]] = {
+            "obs": np.zeros((num_steps, n, *encoder.shape), encoder.dtype),
+            "action": np.zeros((num_steps, n, *distribution.shape), distribution.dtype),
+        }
+        for name in ("log_prob", "value", "next_value", "reward"):
+            self._arrays[name] = np.zeros((num_steps, n), np.float32)
+        for name in ("terminated", "truncated"):
+            self._arrays[name] = np.zeros((num_steps, n), np.bool_)
+        self._valid = np.ones((num_steps, n), np.bool_) if mode is AutoresetMode.NEXT_STEP else None
         obs, _ = env.reset(seed=seed)
         self._native: _core.Rollout | None = None
-        if isinstance(env, VectorEnv):
-            self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays)
-        self._obs: Float32 = self._as_rows(obs)
+        if isinstance(env, VectorEnv) and mode is AutoresetMode.SAME_STEP and policy.native:
+            network = policy.network
+            assert isinstance(network, NativeNetwork)
+            self._native = _core.Rollout(env.core, network.plan.core, **self._arrays)
+        self._obs = encoder.encode(obs)
+        self._ended = np.zeros(n, np.bool_)  # in the last step
         self._running_return = np.zeros(n)
         self._running_length = np.zeros(n, np.int64)
 
@@ -109,13 +116,14 @@ class Rollout:
         """Whether the environments' state is part of :meth:`state`; else their episodes restart on a
         resume.
         """
-        return self._native is not None
+        return isinstance(self.env, VectorEnv)
 
     def next(self) -> RolloutBatch:
         """The next T steps.
 
         Raises:
             FloatingPointError: an observation, a reward or a logit is not finite; names step and environment.
+            ValueError: an observation has another shape than the space says.
         """
         if self._native is not None and self.on_step is None:
             returns, lengths, env, policy = self._native.collect(
@@ -125,13 +133,28 @@ class Rollout:
             seconds = {"env": env, "policy": policy}
         else:
             returns, lengths, seconds = self._collect()
-        return RolloutBatch(**self._arrays, episode_return=returns, episode_length=lengths, seconds=seconds)
+        return RolloutBatch(
+            obs=self._arrays["obs"],
+            action=self._arrays["action"],
+            log_prob=self._arrays["log_prob"],
+            value=self._arrays["value"],
+            next_value=self._arrays["next_value"],
+            reward=self._arrays["reward"],
+            terminated=self._arrays["terminated"],
+            truncated=self._arrays["truncated"],
+            valid=self._valid,
+            episode_return=returns,
+            episode_length=lengths,
+            seconds=seconds,
+        )
 
     def state(self) -> dict[str, Any]:
         """Counter and, for compiled environments, everything in them."""
         state: dict[str, Any] = {"counter": self.counter}
         if isinstance(self.env, VectorEnv):
             state["env"] = self.env.get_state()
+            state["running_return"] = self._running_return.copy()
+            state["running_length"] = self._running_length.copy()
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -139,42 +162,60 @@ class Rollout:
         self.counter = int(state["counter"])
         if isinstance(self.env, VectorEnv):
             self.env.set_state(state["env"])
-
-    def _as_rows(self, obs: Any) -> Float32:
-        return np.ascontiguousarray(obs, np.float32).reshape(self.env.num_envs, -1)
+            self._running_return[:] = state["running_return"]
+            self._running_length[:] = state["running_length"]
 
     def _collect(self) -> tuple[NDArray[np.float64], NDArray[np.int64], dict[str, float]]:
         arrays, policy = self._arrays, self.policy
         seconds = {"env": 0.0, "policy": 0.0}
         returns: list[float] = []
         lengths: list[int] = []
-        finals: list[tuple[int, int, Float32]] = []
-        if isinstance(self.env, VectorEnv):
-            self._obs = np.array(self.env.core.obs)
+        finals: list[tuple[int, int, NDArray[Any]]] = []
+        if isinstance(self.env, VectorEnv):  # the native path may have stepped it since
+            self._obs = policy.encoder.encode(self.env.core.obs)
         for t in range(self.num_steps):
             start = time.perf_counter()
             arrays["obs"][t] = self._obs
-            act = policy.act(arrays["obs"][t], self.counter)
+            act = policy.act(self._obs, self.counter)
             arrays["action"][t], arrays["log_prob"][t], arrays["value"][t] = act
+            self._require_finite("the policy's output", arrays["log_prob"][t])
             acted = time.perf_counter()
-            obs, reward, terminated, truncated, info = self.env.step(act.action)
-            self._obs = self._as_rows(obs)
+            obs, reward, terminated, truncated, info = self.env.step(
+                policy.distribution.to_env(arrays["action"][t])
+            )
+            done = terminated | truncated
+            if self._valid is not None:
+                self._valid[t] = ~self._ended
+                done = done | self._ended  # the reset belongs to neither episode
+            final_obs = None
+            if self.mode is AutoresetMode.DISABLED and done.any():
+                final_obs = policy.encoder.encode(obs)
+                obs, _ = self.env.reset(options={"reset_mask": done})
+            self._obs = policy.encoder.encode(obs)
             seconds["policy"] += acted - start
             seconds["env"] += time.perf_counter() - acted
             arrays["reward"][t] = reward
             arrays["terminated"][t], arrays["truncated"][t] = terminated, truncated
             self._require_finite("the reward", arrays["reward"][t])
             self._require_finite("the observation", self._obs)
-            self._running_return += reward
-            self._running_length += 1
-            for n in np.flatnonzero(terminated | truncated):
+            counted = ~self._ended if self._valid is not None else True
+            self._running_return += np.where(counted, reward, 0.0)
+            self._running_length += counted
+            for n in np.flatnonzero((terminated | truncated) & counted):
                 returns.append(float(self._running_return[n]))
                 lengths.append(int(self._running_length[n]))
                 self._running_return[n] = self._running_length[n] = 0
-                if not terminated[n]:
-                    final = np.asarray(info["final_obs"][n], np.float32).reshape(1, -1)
-                    self._require_finite("the final observation", final, int(n))
-                    finals.append((t, int(n), final))
+                if terminated[n] or self.mode is AutoresetMode.NEXT_STEP:
+                    continue
+                if final_obs is not None:
+                    final = final_obs[n : n + 1]
+                else:
+                    final = policy.encoder.encode_one(info["final_obs"], int(n))
+                self._require_finite("the final observation", final, int(n))
+                finals.append((t, int(n), final))
+            if self._valid is not None:
+                arrays["truncated"][t] |= self._ended
+                self._ended = (terminated | truncated) & counted
             self.counter += 1
             if self.on_step is not None:
                 self.on_step(
@@ -189,8 +230,8 @@ class Rollout:
         seconds["policy"] += time.perf_counter() - start
         return np.array(returns, np.float64), np.array(lengths, np.int64), seconds
 
-    def _require_finite(self, what: str, x: Float32, env: int | None = None) -> None:
-        if np.isfinite(x).all():
+    def _require_finite(self, what: str, x: NDArray[Any], env: int | None = None) -> None:
+        if x.dtype == np.uint8 or np.isfinite(x).all():
             return
         if env is None:
             env = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(1))[0])

@@ -16,21 +16,17 @@ CPP = sorted((ROOT / "csrc").glob("**/*.[ch]*"))
 
 # What each part may import, besides itself: arrows run one way.
 BASE = {"_core", "kernels"}
-MIDDLE = BASE | {
-    "networks",
-    "distributions",
-    "policies",
-    "schedules",
-    "normalize",
-    "envs",
-    "sources",
-    "replay",
-}
+NETWORKS = {"networks", "torch_networks", "cnn", "observations", "distributions", "policies"}
+MIDDLE = BASE | NETWORKS | {"schedules", "normalize", "envs", "sources", "replay"}
 OUTPUT = {"checkpoint", "state", "logging", "tensorboard", "display", "plotting", "statistics"}
 ARROWS = {
     "kernels": {"_core"},
     "networks": BASE,
-    "policies": BASE | {"networks"},
+    "cnn": set(),
+    "torch_networks": BASE | {"networks", "cnn"},
+    "observations": set(),
+    "distributions": BASE,
+    "policies": BASE | NETWORKS,
     "envs": BASE,
     "sources": MIDDLE,
     "evaluate": {"envs"},

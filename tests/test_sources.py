@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from fastrl.distributions import Categorical
 from fastrl.envs import VectorEnv
-from fastrl.policies import CategoricalPolicy
+from fastrl.networks import NativeNetwork, NetworkOptions, actor_critic
+from fastrl.observations import Encoder
+from fastrl.policies import ActorCritic
 from fastrl.sources import Rollout
 
 ARRAYS = ("obs", "action", "log_prob", "value", "next_value", "reward", "terminated", "truncated",
@@ -16,9 +19,10 @@ LIMIT = 30  # so that many episodes are truncated
 
 def policy(seed=0, inputs=4, actions=2):
     rng = np.random.default_rng(seed)
-    made = CategoricalPolicy(inputs, actions, hidden=(16,), activation="tanh", rng=rng, seed=seed)
-    made.network.params += rng.standard_normal(made.network.params.size).astype(np.float32) * 0.3
-    return made
+    space = gymnasium.spaces.Box(-np.inf, np.inf, (inputs,), np.float32)
+    network = NativeNetwork(actor_critic(inputs, actions, NetworkOptions(hidden=(16,))), rng)
+    network.params += rng.standard_normal(network.params.size).astype(np.float32) * 0.3
+    return ActorCritic(network, Encoder(space), Categorical(gymnasium.spaces.Discrete(actions)), seed)
 
 
 def compiled(n=6):
@@ -75,6 +79,55 @@ def test_next_value_is_that_of_the_true_next_observation():
         np.testing.assert_array_equal(
             batch.next_value[-1][~done[-1]], source.policy.value(np.array(source.env.core.obs))[~done[-1]]
         )
+
+
+def test_next_step_environments_mark_their_resets():
+    """Without the steps marked invalid, a NEXT_STEP rollout is what a scalar loop over each environment gives."""
+    n = 3
+    envs = SyncVectorEnv(
+        [lambda: gymnasium.make("CartPole-v1", max_episode_steps=LIMIT)] * n,
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+    )
+    source = Rollout(envs, policy(), 80, seed=7)
+    batch = source.next()
+    done = batch.terminated | batch.truncated
+    assert not batch.valid.all()
+    for env in range(n):
+        single = gymnasium.make("CartPole-v1", max_episode_steps=LIMIT)
+        ends = np.flatnonzero(done[:, env] & batch.valid[:, env])
+        np.testing.assert_array_equal(
+            np.flatnonzero(~batch.valid[:, env]), [e + 1 for e in ends if e + 1 < 80]
+        )
+        start = 0
+        for end in ends:
+            rows = [t for t in range(start, end + 1) if batch.valid[t, env]]
+            single.reset(seed=0)
+            single.unwrapped.state = batch.obs[rows[0], env].astype(np.float64)
+            for t in rows:
+                obs, reward, _, _, _ = single.step(int(batch.action[t, env]))
+                if t < end:
+                    np.testing.assert_allclose(obs, batch.obs[t + 1, env], rtol=1e-4, atol=1e-5)
+                single.unwrapped.state = obs.astype(np.float64)
+                assert reward == batch.reward[t, env]
+            # the value of the final observation, which such environments return before they reset
+            value = source.policy.value(batch.obs[end + 1 : end + 2, env])[0] if end + 1 < 80 else None
+            if value is not None and not batch.terminated[end, env]:
+                assert batch.next_value[end, env] == value
+            start = end + 1
+    assert batch.episode_length.sum() <= batch.valid.sum()
+
+
+def test_disabled_environments_are_reset_by_mask():
+    def envs(mode):
+        return SyncVectorEnv(
+            [lambda: gymnasium.make("CartPole-v1", max_episode_steps=LIMIT)] * 4, autoreset_mode=mode
+        )
+
+    same = batches(envs(AutoresetMode.SAME_STEP))
+    disabled = batches(envs(AutoresetMode.DISABLED))
+    for (a, _, _), (b, _, _) in zip(same, disabled, strict=True):
+        for name in ARRAYS:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
 def test_episode_statistics():
@@ -138,7 +191,9 @@ def test_non_finite_logits_stop_the_rollout(stepwise):
 def test_bad_input():
     with pytest.raises(ValueError, match="num_steps must be >= 1, got 0"):
         Rollout(compiled(), policy(), 0, seed=0)
-    with pytest.raises(ValueError, match="must be SAME_STEP, got"):
-        Rollout(VectorEnv("CartPole-v1", 2), policy(), 4, seed=0)
+    env = gymnasiums()
+    env.metadata = {}
+    with pytest.raises(ValueError, match="must say its AutoresetMode, got None"):
+        Rollout(env, policy(), 4, seed=0)
     with pytest.raises(ValueError, match="network's inputs must be the environment's observations"):
         Rollout(compiled(), policy(inputs=3), 4, seed=0)

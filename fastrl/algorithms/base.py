@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastrl import checkpoint
 from fastrl.envs import make_training_env
+from fastrl.observations import batch_one
 
 EPISODE_WINDOW = 100
 """Finished training episodes that ``rollout/ep_rew_mean`` averages over."""
@@ -67,6 +68,8 @@ class Algorithm(ABC):
         SAME_STEP
             autoreset mode, whose number of environments then replaces ``num_envs``.
         config: the configuration; default: that of the algorithm.
+        policy: a torch module of your own instead of the configured network; see the algorithm for its
+        output.
         overrides: fields of the configuration to replace.
 
     Raises:
@@ -75,7 +78,9 @@ class Algorithm(ABC):
 
     Config: ClassVar[type[AlgorithmConfig]]
 
-    def __init__(self, env: Any, config: AlgorithmConfig | None = None, **overrides: Any) -> None:
+    def __init__(
+        self, env: Any, config: AlgorithmConfig | None = None, *, policy: Any = None, **overrides: Any
+    ) -> None:
         known = {field.name for field in fields(self.Config)}
         for name in overrides:
             if name not in known:
@@ -93,6 +98,7 @@ class Algorithm(ABC):
         """Return and length of the last finished training episodes."""
         self.best_evaluation: float | None = None
         """Mean return of the best evaluation so far."""
+        self.module = policy
         self.setup()
 
     @classmethod
@@ -114,7 +120,7 @@ class Algorithm(ABC):
         """Learn from one batch; the result is the diagnostics to log."""
 
     @abstractmethod
-    def act(self, obs: NDArray[Any], deterministic: bool) -> NDArray[Any]:
+    def act(self, obs: Any, deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]."""
 
     @abstractmethod
@@ -177,7 +183,7 @@ class Algorithm(ABC):
 
     def predict(
         self,
-        observation: NDArray[Any],
+        observation: Any,
         state: Any = None,
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
@@ -194,16 +200,20 @@ class Algorithm(ABC):
         Raises:
             ValueError: the observation has neither shape, or is not finite.
         """
-        obs = np.asarray(observation, np.float32)
-        shape = self.env.single_observation_space.shape or ()
-        if obs.shape != shape and obs.shape[1:] != shape:
-            raise ValueError(
-                f"predict: observation must be {[*shape]} or {['N', *shape]}, got {[*obs.shape]}"
-            )
-        if not np.isfinite(obs).all():
-            raise ValueError("predict: observation is not finite")
-        single = obs.shape == shape
-        action = self.act(np.ascontiguousarray(obs.reshape(-1, *shape)), deterministic)
+        space = self.env.single_observation_space
+        if space.shape is None:  # Dict and Tuple: a batch if it is one of the batched space
+            single = space.contains(observation)
+            batch = batch_one(space, observation) if single else observation
+        else:
+            obs = np.asarray(observation)
+            if obs.shape != space.shape and obs.shape[1:] != space.shape:
+                wanted = f"{[*space.shape]} or {['N', *space.shape]}"
+                raise ValueError(f"predict: observation must be {wanted}, got {[*obs.shape]}")
+            if not np.isfinite(obs).all():
+                raise ValueError("predict: observation is not finite")
+            single = obs.shape == space.shape
+            batch = obs.reshape(-1, *space.shape) if single else obs
+        action = self.act(batch, deterministic)
         return (action[0] if single else action), state
 
     def save(self, path: str | Path) -> Path:
@@ -213,15 +223,17 @@ class Algorithm(ABC):
         )
 
     @classmethod
-    def load(cls, path: str | Path, env: Any = None) -> Self:
+    def load(cls, path: str | Path, env: Any = None, *, policy: Any = None) -> Self:
         """The agent that :meth:`save`, or a run, wrote. ``env`` replaces its environment.
+
+        ``policy`` must be a module like the agent's, if it was made with one of your own.
 
         Raises:
             CheckpointError: missing, truncated, corrupt, or of another algorithm.
         """
         saved = checkpoint.read(Path(path), algorithm=cls.name())
         config = cls.Config.from_mapping(saved.state["config"])
-        agent = cls(env if env is not None else saved.state["env_id"], config)
+        agent = cls(env if env is not None else saved.state["env_id"], config, policy=policy)
         agent.load_checkpoint_state(saved.state, with_source=env is None)
         return agent
 

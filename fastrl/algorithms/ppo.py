@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from fastrl import _core
 from fastrl.algorithms.base import Algorithm, AlgorithmConfig
+from fastrl.distributions import distribution_for
 from fastrl.kernels import gae
 from fastrl.kernels.losses import normalize_advantage
-from fastrl.networks import Adam
-from fastrl.policies import CategoricalPolicy
+from fastrl.networks import Adam, NetworkOptions
+from fastrl.observations import Encoder
+from fastrl.policies import ActorCritic, build_network
 from fastrl.schedules import linear
 from fastrl.sources import Rollout, RolloutBatch
 
@@ -58,6 +58,16 @@ class PPOConfig(AlgorithmConfig):
     """Widths of the hidden layers, of the actor and of the critic each."""
     activation: Literal["tanh", "relu", "silu"] = "tanh"
     """Activation of the hidden layers."""
+    network: Literal["auto", "mlp", "nature", "impala"] = "auto"
+    """Kind of network: an MLP for vectors, or a convolutional trunk for images; auto picks by the
+    observations.
+    """
+    compile: bool = False
+    """Whether a torch network runs through torch.compile, which takes a while and pays on large networks
+    only.
+    """
+    bf16: bool = False
+    """Whether a torch network computes in bfloat16 (autocast); parameters stay float32."""
 
     def __post_init__(self) -> None:
         AlgorithmConfig.__post_init__(self)
@@ -81,7 +91,7 @@ STATS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
 
 
 class PPO(Algorithm):
-    """PPO for discrete actions, with separate networks for actor and critic.
+    """PPO, by default with separate networks for actor and critic.
 
     Each batch is ``num_steps`` steps of ``num_envs`` environments. Episodes cut off by a time limit bootstrap
     from the value of their final observation.
@@ -95,31 +105,30 @@ class PPO(Algorithm):
     def setup(self) -> None:
         """Build the policy, the optimiser and the rollout source."""
         config = self.config
-        obs_space, action_space = self.env.single_observation_space, self.env.single_action_space
-        if not isinstance(action_space, Discrete) or action_space.start != 0:
-            raise ValueError(f"PPO: the action space must be Discrete(n), got {action_space}")
-        if not isinstance(obs_space, Box) or obs_space.dtype.kind != "f":
-            raise ValueError(f"PPO: the observation space must be a Box of floats, got {obs_space}")
-        if config.engine == "torch":
-            raise ValueError("PPO: engine='torch' is not built yet; this version runs engine='native'")
         init, shuffle, env, actions = np.random.SeedSequence(config.seed).spawn(4)
-        self.rng = np.random.Generator(np.random.PCG64(shuffle))
-        self.policy = CategoricalPolicy(
-            int(np.prod(obs_space.shape)),
-            int(action_space.n),
+        encoder = Encoder(self.env.single_observation_space)
+        distribution = distribution_for(self.env.single_action_space)
+        options = NetworkOptions(
+            engine=config.engine,
+            trunk=config.network,
             hidden=config.hidden,
             activation=config.activation,
-            rng=np.random.Generator(np.random.PCG64(init)),
-            seed=int(actions.generate_state(1, np.uint64)[0]),
+            compiled=config.compile,
+            bf16=config.bf16,
         )
-        self.loss = _core.PPOCategorical(
+        network = build_network(encoder, distribution.columns, options, init, self.module)
+        self.policy = ActorCritic(
+            network, encoder, distribution, int(actions.generate_state(1, np.uint64)[0])
+        )
+        self.loss = distribution.ppo_loss(
             clip_coef=config.clip_coef,
             vf_coef=config.vf_coef,
             ent_coef=config.ent_coef,
             kl_coef=config.kl_coef,
             clip_value=config.clip_value,
         )
-        self.optimizer = Adam(self.policy.network, eps=config.adam_eps)
+        self.rng = np.random.Generator(np.random.PCG64(shuffle))
+        self.optimizer = Adam(network, eps=config.adam_eps)
         self.source = Rollout(self.env, self.policy, config.num_steps, int(env.generate_state(1)[0]))
         self.predictions = 0
 
@@ -138,11 +147,13 @@ class PPO(Algorithm):
         learning_rate = config.learning_rate
         if config.anneal_lr:
             learning_rate = linear(learning_rate, 0.0)(self.num_timesteps / self.total_timesteps)
-        size = advantage.size
-        fields = (
-            batch.obs.reshape(size, -1), batch.action.reshape(size), batch.log_prob.reshape(size),
-            advantage.reshape(size), return_.reshape(size), batch.value.reshape(size),
-        )  # fmt: skip
+        fields = [
+            x.reshape(-1, *x.shape[2:])
+            for x in (batch.obs, batch.action, batch.log_prob, advantage, return_, batch.value)
+        ]
+        if batch.valid is not None:
+            fields = [x[batch.valid.ravel()] for x in fields]
+        size = len(fields[0])
         total, epochs, updates, norms = np.zeros(len(STATS)), 0, 0, 0.0
         for _ in range(config.update_epochs):
             order = self.rng.permutation(size)
@@ -183,13 +194,15 @@ class PPO(Algorithm):
             network.backward(tape, dy)
         return self.optimizer.step(learning_rate, self.config.max_grad_norm)
 
-    def act(self, obs: NDArray[Any], deterministic: bool) -> NDArray[Any]:
+    def act(self, obs: Any, deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]; drawn ones come from their own random stream."""
-        obs = obs.reshape(len(obs), self.policy.network.spec.inputs)
+        x = self.policy.encoder.encode(obs)
         if deterministic:
-            return self.policy.mode(obs)
-        self.predictions += 1
-        return self.policy.act(obs, -self.predictions % 2**64).action
+            action = self.policy.mode(x)
+        else:
+            self.predictions += 1
+            action = self.policy.act(x, -self.predictions % 2**64).action
+        return self.policy.distribution.to_env(action)
 
     def state(self) -> dict[str, Any]:
         """Policy, optimiser and random generator."""

@@ -18,13 +18,10 @@ def make_training_env(env: Any, num_envs: int) -> tuple[str, gymnasium.vector.Ve
         num_envs: environments side by side, for an id.
 
     Raises:
-        ValueError: no such environment, or a vector environment in another autoreset mode.
+        ValueError: no such environment.
         TypeError: neither an id nor a vector environment.
     """
     if isinstance(env, gymnasium.vector.VectorEnv):
-        mode = env.metadata.get("autoreset_mode")
-        if mode != AutoresetMode.SAME_STEP:
-            raise ValueError(f"env: the vector environment's autoreset mode must be SAME_STEP, got {mode}")
         if isinstance(env.unwrapped, VectorEnv):
             return env.unwrapped.env_id, env
         return (env.spec.id if env.spec is not None else type(env).__name__), env

@@ -1,0 +1,211 @@
+"""The torch executor: any module, with its parameters and gradients in flat vectors that the kernels work
+on.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fastrl.cnn import ImageActorCritic
+from fastrl.networks import NativeNetwork, NetworkOptions, NetworkSpec, actor_critic, copy_named
+
+Float32 = NDArray[np.float32]
+
+
+class TorchNetwork:
+    """Runs a module on the CPU by autograd.
+
+    The module's parameters become views of one flat float32 vector, ``params``, and their gradients views of
+    ``grad``: optimiser and checkpoints see the same memory as the module. Nothing may replace them: use
+    ``load_tensors`` (or ``load_state_dict``, which copies in place), not ``module.to``.
+
+    Args:
+        module: maps float32 or uint8 [B, ...] to [B, outputs], or to a tuple of such, which is joined.
+        compiled: whether to run the module through ``torch.compile``.
+        bf16: whether to run it under bfloat16 autocast; parameters and gradients stay float32.
+
+    Raises:
+        ValueError: the module has no parameters, or some that are not float32 on the CPU.
+    """
+
+    def __init__(self, module: nn.Module, *, compiled: bool = False, bf16: bool = False) -> None:
+        self.module = module
+        self.bf16 = bf16
+        self._flatten()
+        self._run: Any = torch.compile(module) if compiled else module
+
+    def forward(self, x: NDArray[Any]) -> tuple[Float32, torch.Tensor]:
+        """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
+        y = self._call(torch.from_numpy(x))
+        return y.detach().numpy(), y
+
+    def infer(self, x: NDArray[Any]) -> Float32:
+        """y alone."""
+        with torch.inference_mode():
+            return self._call(torch.from_numpy(x)).numpy()
+
+    def backward(
+        self, tape: torch.Tensor, dy: Float32, *, params: bool = True, inputs: bool = False
+    ) -> Float32 | None:
+        """dL/dparams is added to ``grad``. ``dy`` is dL/dy [B, outputs].
+
+        Raises:
+            NotImplementedError: a gradient with respect to the input was asked for.
+        """
+        if inputs:
+            raise NotImplementedError("TorchNetwork: dL/dx is not offered by this executor")
+        if params:
+            torch.autograd.backward(tape, torch.from_numpy(dy))
+        return None
+
+    def zero_grad(self) -> None:
+        """Set the gradient to zero; the views stay."""
+        self.grad.fill(0.0)
+
+    def named_tensors(self) -> dict[str, Float32]:
+        """Views of the parameters and copies of the buffers by their names in ``state_dict``."""
+        return {name: tensor.detach().numpy() for name, tensor in self.module.state_dict().items()}
+
+    def load_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Copy named tensors into the parameters and buffers; all are checked before any is copied.
+
+        Raises:
+            ValueError: a tensor is missing, is one too many, or has another shape.
+        """
+        copy_named(self.named_tensors(), tensors)
+
+    def _call(self, x: torch.Tensor) -> torch.Tensor:
+        if self.bf16:
+            with torch.autocast("cpu", torch.bfloat16):
+                y = self._run(x)
+        else:
+            y = self._run(x)
+        if isinstance(y, tuple):
+            y = torch.cat([part.reshape(len(x), -1) for part in y], 1)
+        out: torch.Tensor = y.float()
+        return out
+
+    def _flatten(self) -> None:
+        parameters = list(self.module.parameters())
+        if not parameters:
+            raise ValueError("TorchNetwork: the module must have parameters")
+        for name, parameter in self.module.named_parameters():
+            if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
+                raise ValueError(
+                    f"TorchNetwork: parameter {name} must be float32 on cpu, got {parameter.dtype} on "
+                    f"{parameter.device}"
+                )
+        flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+        grad = torch.zeros_like(flat)
+        start = 0
+        for parameter in parameters:
+            stop = start + parameter.numel()
+            parameter.data = flat[start:stop].view(parameter.shape)
+            parameter.grad = grad[start:stop].view(parameter.shape)
+            start = stop
+        self.params: Float32 = flat.numpy()
+        self.grad: Float32 = grad.numpy()
+
+
+class TorchMLP(TorchNetwork):
+    """Runs a spec by torch, on the parameters of a native executor of the same spec.
+
+    Both read and write one flat vector in one layout, so gradients come from autograd while inference, where
+    torch's cost of a call dominates, runs on the native kernels.
+
+    Args:
+        spec: a network without noisy layers or dueling heads.
+        rng: draws the initial parameters, the same as the native executor's.
+        options: says whether to compile, and whether to compute in bfloat16.
+
+    Raises:
+        ValueError: noisy layers or dueling heads.
+    """
+
+    def __init__(self, spec: NetworkSpec, rng: np.random.Generator, options: NetworkOptions) -> None:
+        self.native = NativeNetwork(spec, rng)
+        super().__init__(_Dense(self.native), compiled=options.compiled, bf16=options.bf16)
+
+    def infer(self, x: NDArray[Any]) -> Float32:
+        """y alone, by the native executor."""
+        return self.native.infer(x)
+
+    def _flatten(self) -> None:
+        self.params, self.grad = self.native.params, self.native.grad
+
+
+def build(
+    shape: tuple[int, ...],
+    columns: int,
+    trunk: str,
+    options: NetworkOptions,
+    seed: np.random.SeedSequence,
+    module: nn.Module | None,
+) -> TorchNetwork:
+    """An actor-critic for observations of ``shape``; see ``fastrl.policies.build_network``.
+
+    Raises:
+        ValueError: a module whose output is not ``columns + 1`` wide.
+    """
+    if module is None and trunk == "mlp":
+        rng = np.random.Generator(np.random.PCG64(seed))
+        return TorchMLP(actor_critic(shape[0], columns, options), rng, options)
+    if module is None:
+        module = ImageActorCritic(trunk, shape, columns, int(seed.generate_state(1)[0]))
+    network = TorchNetwork(module, compiled=options.compiled, bf16=options.bf16)
+    y = network.infer(np.zeros((2, *shape), np.uint8 if len(shape) == 3 else np.float32))
+    if y.shape != (2, columns + 1):
+        raise ValueError(
+            f"policy: the module must give [B, {columns + 1}], {columns} columns for the action distribution "
+            f"and the value, or a tuple of these two; for 2 observations it gave {list(y.shape)}"
+        )
+    return network
+
+
+class _Dense(nn.Module):
+    """The layers of a plan as torch operations on views of the native executor's vectors."""
+
+    def __init__(self, native: NativeNetwork) -> None:
+        super().__init__()
+        if native.spec.noisy is not None or native.plan.duelings:
+            raise ValueError("TorchMLP: noisy layers and dueling heads run on the native executor only")
+        self._layers = native.plan.layers
+        weights = torch.from_numpy(native.params)
+        gradients = torch.from_numpy(native.grad)
+        self._weights: list[nn.Parameter] = []
+        self._biases: list[nn.Parameter] = []
+        for index, (layer, start) in enumerate(zip(native.plan.layers, native.plan.offsets, strict=True)):
+            middle = start + layer.inputs * layer.outputs
+            stop = middle + layer.outputs
+            # stored [in, out]: torch's [out, in] is its transpose, a view
+            weight = nn.Parameter(weights[start:middle].view(layer.inputs, layer.outputs).t())
+            weight.grad = gradients[start:middle].view(layer.inputs, layer.outputs).t()
+            bias = nn.Parameter(weights[middle:stop])
+            bias.grad = gradients[middle:stop]
+            self.register_parameter(f"weight{index}", weight)
+            self.register_parameter(f"bias{index}", bias)
+            self._weights.append(weight)
+            self._biases.append(bias)
+        functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+            "none": nn.Identity(),
+            "tanh": torch.tanh,
+            "relu": torch.relu,
+            "silu": nn.functional.silu,
+        }
+        self._functions = [functions[layer.activation] for layer in self._layers]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs: list[torch.Tensor] = []
+        columns: list[tuple[int, torch.Tensor]] = []
+        for layer, weight, bias, function in zip(
+            self._layers, self._weights, self._biases, self._functions, strict=True
+        ):
+            source = x if layer.source < 0 else outputs[layer.source]
+            outputs.append(function(nn.functional.linear(source, weight, bias)))
+            if layer.column >= 0:
+                columns.append((layer.column, outputs[-1]))
+        return torch.cat([out for _, out in sorted(columns, key=lambda pair: pair[0])], 1)

@@ -1,0 +1,187 @@
+"""The torch executor: the native one's gradients, flat views, modules of the user's, convolutions."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import nn
+
+import fastrl
+from fastrl.evaluate import evaluate
+from fastrl.networks import Adam, NativeNetwork, NetworkOptions, NetworkSpec, actor_critic
+from fastrl.observations import Encoder
+from fastrl.policies import build_network
+from fastrl.torch_networks import TorchMLP, TorchNetwork
+
+SMALL = {"num_envs": 4, "num_steps": 16, "minibatch_size": 32, "hidden": (16,)}
+IMAGE = spaces.Box(0, 255, (84, 84, 4), np.uint8)
+
+
+def seed(n=0):
+    return np.random.SeedSequence(n)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "silu", "none"])
+def test_gradients_equal_the_native_executors(activation):
+    options = NetworkOptions(hidden=(33, 17), activation=activation)
+    spec = actor_critic(5, 3, options)
+    native = NativeNetwork(spec, np.random.default_rng(0))
+    ours = TorchMLP(spec, np.random.default_rng(0), options)
+    np.testing.assert_array_equal(native.params, ours.params)
+    rng = np.random.default_rng(1)
+    for _ in range(2):  # gradients accumulate
+        x = rng.standard_normal((40, 5)).astype(np.float32)
+        dy = rng.standard_normal((40, 4)).astype(np.float32)
+        y, tape = ours.forward(x)
+        expected, native_tape = native.forward(x)
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+        ours.backward(tape, dy)
+        native.backward(native_tape, dy)
+    assert np.linalg.norm(ours.grad - native.grad) < 1e-5 * np.linalg.norm(native.grad)
+    assert ours.named_tensors().keys() != {}
+    ours.zero_grad()
+    assert all(not p.grad.any() for p in ours.module.parameters())
+
+
+def test_learning_curves_of_both_engines_agree():
+    """The same seed learns alike: the engines differ by rounding alone, which training then amplifies."""
+    agents = [fastrl.PPO("CartPole-v1", seed=0, engine=engine) for engine in ("native", "torch")]
+    for agent in agents:
+        agent.learn(8 * 128 * 2)
+    a, b = (agent.policy.network.params for agent in agents)
+    assert np.linalg.norm(a - b) < 1e-3 * np.linalg.norm(a)
+
+
+@pytest.mark.learning
+def test_torch_engine_learns():
+    agent = fastrl.PPO("CartPole-v1", seed=0, engine="torch").learn(50_000)
+    assert isinstance(agent.policy.network, TorchMLP)
+    assert evaluate(agent, 50).mean >= 400
+
+
+class Shared(nn.Module):
+    def __init__(self, outputs=2, split=True):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(4, 32), nn.Tanh())
+        self.policy, self.value = nn.Linear(32, outputs), nn.Linear(32, 1)
+        self.split = split
+
+    def forward(self, obs):
+        h = self.trunk(obs)
+        return (
+            (self.policy(h), self.value(h)[:, 0])
+            if self.split
+            else torch.cat([self.policy(h), self.value(h)], 1)
+        )
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_a_module_of_the_users(split, tmp_path):
+    torch.manual_seed(0)
+    module = Shared(split=split)
+    before = [p.detach().clone() for p in module.parameters()]
+    agent = fastrl.PPO("CartPole-v1", policy=module, seed=0, **SMALL).learn(640)
+    assert any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+    path = agent.save(tmp_path / "agent")
+    copy = fastrl.PPO.load(path, policy=Shared(split=split))
+    obs = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    np.testing.assert_array_equal(copy.policy.value(obs), agent.policy.value(obs))
+    agent.total_timesteps = copy.total_timesteps = 1280
+    np.testing.assert_array_equal(agent.learn().policy.network.params, copy.learn().policy.network.params)
+
+
+def test_flat_vectors_are_the_modules_memory():
+    module = Shared()
+    network = TorchNetwork(module)
+    network.params[:] = 0.125
+    assert all((p == 0.125).all() for p in module.parameters())
+    y, tape = network.forward(np.ones((2, 4), np.float32))
+    network.backward(tape, np.ones_like(y))
+    assert network.grad.any()
+    adam = Adam(network)
+    adam.step(0.1)
+    assert not (next(module.parameters()) == 0.125).all()
+    assert not network.grad.any()
+    module.load_state_dict(Shared().state_dict())
+    assert network.params[0] == module.trunk[0].weight[0, 0]
+
+
+def test_user_modules_that_do_not_fit():
+    with pytest.raises(
+        ValueError, match=r"the module must give \[B, 3\].* for 2 observations it gave \[2, 6\]"
+    ):
+        fastrl.PPO("CartPole-v1", policy=Shared(outputs=5), **SMALL)
+    with pytest.raises(ValueError, match="must have parameters"):
+        TorchNetwork(nn.Identity())
+    with pytest.raises(
+        ValueError, match=r"parameter trunk\.0\.weight must be float32 on cpu, got torch\.float64"
+    ):
+        TorchNetwork(Shared().double())
+    with pytest.raises(ValueError, match="cannot run a module of your own"):
+        fastrl.PPO("CartPole-v1", policy=Shared(), engine="native", **SMALL)
+    network = TorchNetwork(Shared())
+    y, tape = network.forward(np.ones((2, 4), np.float32))
+    with pytest.raises(NotImplementedError, match="dL/dx is not offered"):
+        network.backward(tape, y, inputs=True)
+    noisy = NetworkSpec(inputs=2, heads=actor_critic(2, 2, NetworkOptions()).heads, noisy=0.5)
+    with pytest.raises(ValueError, match="native executor only"):
+        TorchMLP(noisy, np.random.default_rng(0), NetworkOptions())
+
+
+@pytest.mark.parametrize("trunk", ["nature", "impala"])
+@pytest.mark.parametrize("shape", [(84, 84, 4), (4, 84, 84)])
+def test_image_networks(trunk, shape):
+    encoder = Encoder(spaces.Box(0, 255, shape, np.uint8))
+    network = build_network(encoder, 6, NetworkOptions(trunk=trunk), seed())
+    again = build_network(encoder, 6, NetworkOptions(trunk=trunk), seed())
+    np.testing.assert_array_equal(network.params, again.params)
+    x = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    y, tape = network.forward(x)
+    assert y.shape == (3, 7)
+    assert np.abs(y[:, :6]).max() < 0.5  # the policy starts near uniform
+    network.backward(tape, np.ones_like(y))
+    assert network.grad.any()
+    np.testing.assert_allclose(network.infer(x), y, rtol=1e-4, atol=1e-5)
+
+
+def test_image_layouts_agree():
+    """Channels first or last, the same image gives the same output."""
+    first, last = (
+        build_network(Encoder(spaces.Box(0, 255, shape, np.uint8)), 2, NetworkOptions(), seed())
+        for shape in ((4, 84, 84), (84, 84, 4))
+    )
+    x = np.random.default_rng(0).integers(0, 256, (2, 84, 84, 4), dtype=np.uint8)
+    np.testing.assert_allclose(
+        first.infer(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), last.infer(x), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_bfloat16_is_near_float32():
+    x = np.random.default_rng(0).integers(0, 256, (4, 84, 84, 4), dtype=np.uint8)
+    exact = build_network(Encoder(IMAGE), 3, NetworkOptions(), seed()).infer(x)
+    network = build_network(Encoder(IMAGE), 3, NetworkOptions(bf16=True), seed())
+    assert network.params.dtype == np.float32
+    np.testing.assert_allclose(network.infer(x), exact, atol=0.05)
+
+
+def test_network_and_observations_must_fit():
+    with pytest.raises(ValueError, match="network='mlp' does not read observations of Box"):
+        build_network(Encoder(IMAGE), 3, NetworkOptions(trunk="mlp"), seed())
+    small = Encoder(spaces.Box(0, 255, (8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="images of 8x8 are too small"):
+        build_network(small, 3, NetworkOptions(), seed())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while compiling
+def test_compiled_equals_eager():
+    options = NetworkOptions(hidden=(16,), compiled=True)
+    spec = actor_critic(4, 2, options)
+    eager = TorchMLP(spec, np.random.default_rng(0), NetworkOptions(hidden=(16,)))
+    compiled = TorchMLP(spec, np.random.default_rng(0), options)
+    x = np.random.default_rng(1).standard_normal((8, 4)).astype(np.float32)
+    for network in (eager, compiled):
+        y, tape = network.forward(x)
+        network.backward(tape, np.ones_like(y))
+    np.testing.assert_allclose(compiled.grad, eager.grad, rtol=1e-4, atol=1e-5)
+    assert list(compiled.module.state_dict()) == list(eager.module.state_dict())
