@@ -1,7 +1,9 @@
 // A whole on-policy rollout in one call: the one place that joins environments, networks and distributions.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/typing.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -21,6 +23,8 @@ namespace {
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
 using Clock = std::chrono::steady_clock;
+using ActTuple = py::typing::Tuple<Array<int64_t>, Array<float>, Array<float>>;
+using CollectTuple = py::typing::Tuple<Array<double>, Array<int64_t>, double, double>;
 
 double seconds(Clock::duration d) { return std::chrono::duration<double>(d).count(); }
 
@@ -40,8 +44,37 @@ struct NotFinite : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Collects num_steps steps of every env with actions drawn from a categorical policy. The arrays are [T, N, ...] and
-// belong to the caller; each collect overwrites them.
+// Draws an action in every row and gives its log-probability and the value, of a network whose columns are
+// one logit an action, then the value; y is room for them. Returns the first row whose logits are not finite,
+// else -1.
+int64_t act(const NetworkPlan& net, const float* params, const float* obs, int64_t n, float* y, uint64_t seed,
+            uint64_t counter, int64_t* action, float* log_prob, float* value) {
+  const int64_t width = net.plan.out;
+  net.forward(params, obs, n, y, nullptr);
+  for (int64_t i = 0; i < n; ++i) value[i] = y[i * width + width - 1];
+  const Categorical policy{n, width - 1, {y, width, 1}, {nullptr, 0, 0}};
+  return distributions().categorical_sample(policy, {nullptr, 0, 0}, seed, counter, {action, 1, 0},
+                                            {log_prob, 1, 0});
+}
+
+ActTuple act_on(const NetworkPlan& net, const Array<float>& params, const Array<float>& obs, uint64_t seed,
+                uint64_t counter) {
+  if (params.ndim() != 1 || params.shape(0) != net.plan.params || obs.ndim() != 2 ||
+      obs.shape(1) != net.plan.in)
+    throw std::invalid_argument("act: params must be float32 [" + std::to_string(net.plan.params) +
+                                "] and obs float32 [N, " + std::to_string(net.plan.in) + "]");
+  const int64_t n = obs.shape(0);
+  Array<int64_t> action(n);
+  Array<float> log_prob(n), value(n);
+  thread_local FloatBuffer y;
+  const int64_t bad = act(net, params.data(), obs.data(), n, y.at_least(n * net.plan.out), seed, counter,
+                          action.mutable_data(), log_prob.mutable_data(), value.mutable_data());
+  if (bad >= 0) throw NotFinite("the policy's logits are not finite in row " + std::to_string(bad));
+  return py::make_tuple(action, log_prob, value);
+}
+
+// Collects num_steps steps of every env with actions drawn from a categorical policy. The arrays are [T, N,
+// ...] and belong to the caller; each collect overwrites them.
 class Rollout {
  public:
   Rollout(VecEnv& env, const NetworkPlan& net, Array<float> obs, Array<int64_t> action, Array<float> log_prob,
@@ -70,15 +103,17 @@ class Rollout {
     check(obs.ndim() == 3 && obs.shape(1) == n_ && obs.shape(2) == d_, "obs must be float32 [T, N, D]");
     t_ = obs.shape(0);
     for (size_t i = 1; i < keep_.size(); ++i)
-      check(keep_[i].ndim() == 2 && keep_[i].shape(0) == t_ && keep_[i].shape(1) == n_, "arrays must be [T, N]");
+      check(keep_[i].ndim() == 2 && keep_[i].shape(0) == t_ && keep_[i].shape(1) == n_,
+            "arrays must be [T, N]");
     y_.resize(static_cast<size_t>(n_ * (a_ + 1)));
   }
 
-  // Draw t of env n comes from (seed, counter + t, n). Returns the finished episodes' returns and lengths, and the
-  // seconds spent in the environment and in the policy.
-  py::tuple collect(const Array<float>& params, uint64_t seed, uint64_t counter) {
+  // Draw t of env n comes from (seed, counter + t, n). Returns the finished episodes' returns and lengths,
+  // and the seconds spent in the environment and in the policy.
+  CollectTuple collect(const Array<float>& params, uint64_t seed, uint64_t counter) {
     if (params.ndim() != 1 || params.shape(0) != net_.plan.params)
-      throw std::invalid_argument("Rollout: params must be float32 [" + std::to_string(net_.plan.params) + "]");
+      throw std::invalid_argument("Rollout: params must be float32 [" + std::to_string(net_.plan.params) +
+                                  "]");
     const float* p = params.data();
     {
       py::gil_scoped_release release;
@@ -117,15 +152,11 @@ class Rollout {
   }
 
   void policy(const float* params, int64_t t, uint64_t seed, uint64_t counter) {
-    const int64_t width = a_ + 1;
     float* obs = obs_ + t * n_ * d_;
     std::memcpy(obs, env_.obs(), static_cast<size_t>(n_ * d_) * sizeof(float));
-    net_.forward(params, obs, n_, y_.data(), nullptr);
-    const int64_t bad = distributions().categorical_sample(y_.data(), width, nullptr, n_, a_, seed, counter,
-                                                           action_ + t * n_, log_prob_ + t * n_);
+    const int64_t bad = act(net_, params, obs, n_, y_.data(), seed, counter, action_ + t * n_,
+                            log_prob_ + t * n_, value_ + t * n_);
     if (bad >= 0) fail("the policy's logits", bad, counter);
-    float* value = value_ + t * n_;
-    for (int64_t i = 0; i < n_; ++i) value[i] = y_[static_cast<size_t>(i * width + a_)];
   }
 
   void step(int64_t t, uint64_t counter) {
@@ -157,8 +188,7 @@ class Rollout {
     const int64_t width = a_ + 1;
     std::memcpy(next_value_, value_ + n_, static_cast<size_t>((t_ - 1) * n_) * sizeof(float));
     net_.forward(params, env_.obs(), n_, y_.data(), nullptr);
-    for (int64_t i = 0; i < n_; ++i)
-      next_value_[(t_ - 1) * n_ + i] = y_[static_cast<size_t>(i * width + a_)];
+    for (int64_t i = 0; i < n_; ++i) next_value_[(t_ - 1) * n_ + i] = y_[static_cast<size_t>(i * width + a_)];
     const int64_t finals = static_cast<int64_t>(final_rows_.size());
     for (int64_t start = 0; start < finals; start += n_) {
       const int64_t count = std::min(n_, finals - start);
@@ -193,7 +223,8 @@ class Rollout {
 
 void register_rollout(py::module_& m) {
   py::register_exception<NotFinite>(m, "NotFinite", PyExc_FloatingPointError);
-  py::class_<Rollout>(m, "Rollout", "Collects on-policy rollouts of a compiled environment and a native network.")
+  py::class_<Rollout>(m, "Rollout",
+                      "Collects on-policy rollouts of a compiled environment and a native network.")
       .def(py::init<VecEnv&, const NetworkPlan&, Array<float>, Array<int64_t>, Array<float>, Array<float>,
                     Array<float>, Array<float>, Array<bool>, Array<bool>>(),
            py::arg("env"), py::arg("network"), py::arg("obs").noconvert(), py::arg("action").noconvert(),
@@ -201,6 +232,9 @@ void register_rollout(py::module_& m) {
            py::arg("reward").noconvert(), py::arg("terminated").noconvert(), py::arg("truncated").noconvert(),
            py::keep_alive<1, 2>(), py::keep_alive<1, 3>())
       .def("collect", &Rollout::collect, py::arg("params").noconvert(), py::arg("seed"), py::arg("counter"));
+  m.def("act", act_on, py::arg("network"), py::arg("params").noconvert(), py::arg("obs").noconvert(),
+        py::arg("seed"), py::arg("counter"),
+        "Actions, their log-probabilities, and values of a categorical actor-critic.");
 }
 
 }  // namespace fastrl

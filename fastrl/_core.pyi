@@ -1,49 +1,327 @@
 """
 Compiled kernels of fastrl. Private: import fastrl.kernels instead.
 """
+
 from __future__ import annotations
 import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Network', 'Tape', 'adam_step', 'isa', 'isa_supported', 'polyak', 'set_isa']
+
+class PPOCategorical:
+    """
+    PPO's loss and gradient with given coefficients.
+    """
+    def __call__(
+        self,
+        y: typing.Any,
+        dy: typing.Any,
+        action: typing.Any,
+        old_log_prob: typing.Any,
+        advantage: typing.Any,
+        return_: typing.Any,
+        stats: typing.Any = None,
+        old_value: typing.Any = None,
+        action_mask: typing.Any = None,
+        scale: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    ) -> None:
+        """
+        From y [B, A + 1], logits and then the value, writes the gradient into dy and adds to stats.
+        """
+    def __init__(
+        self,
+        *,
+        clip_coef: typing.SupportsFloat | typing.SupportsIndex,
+        vf_coef: typing.SupportsFloat | typing.SupportsIndex = 0.5,
+        ent_coef: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        kl_coef: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        clip_value: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    ) -> None: ...
+    def split(
+        self,
+        logits: typing.Any,
+        value: typing.Any,
+        action: typing.Any,
+        old_log_prob: typing.Any,
+        advantage: typing.Any,
+        return_: typing.Any,
+        loss: typing.Any,
+        d_logits: typing.Any,
+        d_value: typing.Any,
+        stats: typing.Any = None,
+        old_value: typing.Any = None,
+        action_mask: typing.Any = None,
+        scale: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    ) -> None:
+        """
+        The same with logits and value apart, and the loss per sample.
+        """
+
 class Tape:
     """
     Activations a forward pass keeps for its backward pass.
     """
+
 class Network:
     """
     A forest of dense layers over one flat parameter vector.
     """
-    def __init__(self, inputs: typing.SupportsInt | typing.SupportsIndex, layers: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]], duelings: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]]) -> None:
-        ...
-    def backward(self, params: numpy.typing.NDArray[numpy.float32], tape: Tape, dy: numpy.typing.NDArray[numpy.float32], grad: numpy.typing.NDArray[numpy.float32] | None = None, dx: numpy.typing.NDArray[numpy.float32] | None = None) -> None:
-        ...
-    def forward(self, params: numpy.typing.NDArray[numpy.float32], x: numpy.typing.NDArray[numpy.float32], y: numpy.typing.NDArray[numpy.float32]) -> Tape:
-        ...
-    def infer(self, params: numpy.typing.NDArray[numpy.float32], x: numpy.typing.NDArray[numpy.float32], y: numpy.typing.NDArray[numpy.float32]) -> None:
-        ...
+    def __init__(
+        self,
+        inputs: typing.SupportsInt | typing.SupportsIndex,
+        layers: collections.abc.Sequence[
+            tuple[
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+            ]
+        ],
+        duelings: collections.abc.Sequence[
+            tuple[
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+            ]
+        ],
+    ) -> None: ...
+    def backward(
+        self,
+        params: numpy.typing.NDArray[numpy.float32],
+        tape: Tape,
+        dy: numpy.typing.NDArray[numpy.float32],
+        grad: numpy.typing.NDArray[numpy.float32] | None = None,
+        dx: numpy.typing.NDArray[numpy.float32] | None = None,
+    ) -> None: ...
+    def forward(
+        self,
+        params: numpy.typing.NDArray[numpy.float32],
+        x: numpy.typing.NDArray[numpy.float32],
+        y: numpy.typing.NDArray[numpy.float32],
+    ) -> Tape: ...
+    def infer(
+        self,
+        params: numpy.typing.NDArray[numpy.float32],
+        x: numpy.typing.NDArray[numpy.float32],
+        y: numpy.typing.NDArray[numpy.float32],
+    ) -> None: ...
     @property
-    def inputs(self) -> int:
-        ...
+    def inputs(self) -> int: ...
     @property
-    def outputs(self) -> int:
-        ...
+    def outputs(self) -> int: ...
     @property
-    def size(self) -> int:
-        ...
-def adam_step(params: numpy.typing.NDArray[numpy.float32], grad: numpy.typing.NDArray[numpy.float32], m: numpy.typing.NDArray[numpy.float32], v: numpy.typing.NDArray[numpy.float32], t: typing.SupportsInt | typing.SupportsIndex, lr: typing.SupportsFloat | typing.SupportsIndex, beta1: typing.SupportsFloat | typing.SupportsIndex, beta2: typing.SupportsFloat | typing.SupportsIndex, eps: typing.SupportsFloat | typing.SupportsIndex, max_norm: typing.SupportsFloat | typing.SupportsIndex) -> float:
-    ...
+    def size(self) -> int: ...
+
+class VecEnv:
+    """
+    N copies of a compiled environment; see csrc/envs.h.
+    """
+    def __init__(
+        self,
+        kernel: str,
+        num_envs: typing.SupportsInt | typing.SupportsIndex,
+        max_episode_steps: typing.SupportsInt | typing.SupportsIndex,
+        autoreset: str,
+        options: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+    ) -> None: ...
+    def get_rng(self, env: typing.SupportsInt | typing.SupportsIndex) -> bytes:
+        """
+        State and increment of the env's PCG64, 16 bytes each.
+        """
+    def get_state(self) -> numpy.typing.NDArray[numpy.uint8]: ...
+    def outputs(self, infos: dict[str, typing.Any]) -> tuple[typing.Any, ...]:
+        """
+        observation, reward, terminated, truncated in new arrays, infos.
+        """
+    def reset(
+        self,
+        mask: typing.Annotated[numpy.typing.ArrayLike, numpy.bool] | None,
+        low: typing.SupportsFloat | typing.SupportsIndex,
+        high: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+    def seed(self, seeds: collections.abc.Sequence[int | None]) -> None:
+        """
+        Seeds each env whose entry is not None.
+        """
+    def set_rng(
+        self, env: typing.SupportsInt | typing.SupportsIndex, bytes: bytes
+    ) -> None: ...
+    def set_state(
+        self, bytes: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]
+    ) -> bool:
+        """
+        False, and no change, for the state of another environment.
+        """
+    def step(self, actions: typing.Any) -> int | None:
+        """
+        None if all envs stepped. -1: not int64 [N], or never reset; else the first env that cannot step. Then nothing changed.
+        """
+    def step_unchecked(self, actions: typing.Any) -> int | None:
+        """
+        step, whatever the actions are.
+        """
+    @property
+    def elapsed(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    @property
+    def episode_length(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    @property
+    def episode_return(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def final_obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def needs_reset(self) -> numpy.typing.NDArray[numpy.bool]: ...
+    @property
+    def num_actions(self) -> int: ...
+    @property
+    def num_envs(self) -> int: ...
+    @property
+    def obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
+    @property
+    def obs_size(self) -> int: ...
+    @property
+    def reward(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def started(self) -> bool: ...
+    @property
+    def state(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def terminated(self) -> numpy.typing.NDArray[numpy.bool]: ...
+    @property
+    def truncated(self) -> numpy.typing.NDArray[numpy.bool]: ...
+
+class NotFinite(FloatingPointError):
+    pass
+
+class Rollout:
+    """
+    Collects on-policy rollouts of a compiled environment and a native network.
+    """
+    def __init__(
+        self,
+        env: VecEnv,
+        network: Network,
+        obs: numpy.typing.NDArray[numpy.float32],
+        action: numpy.typing.NDArray[numpy.int64],
+        log_prob: numpy.typing.NDArray[numpy.float32],
+        value: numpy.typing.NDArray[numpy.float32],
+        next_value: numpy.typing.NDArray[numpy.float32],
+        reward: numpy.typing.NDArray[numpy.float32],
+        terminated: numpy.typing.NDArray[numpy.bool],
+        truncated: numpy.typing.NDArray[numpy.bool],
+    ) -> None: ...
+    def collect(
+        self,
+        params: numpy.typing.NDArray[numpy.float32],
+        seed: typing.SupportsInt | typing.SupportsIndex,
+        counter: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[
+        numpy.typing.NDArray[numpy.float64],
+        numpy.typing.NDArray[numpy.int64],
+        float,
+        float,
+    ]: ...
+
+def act(
+    network: Network,
+    params: numpy.typing.NDArray[numpy.float32],
+    obs: numpy.typing.NDArray[numpy.float32],
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    counter: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[
+    numpy.typing.NDArray[numpy.int64],
+    numpy.typing.NDArray[numpy.float32],
+    numpy.typing.NDArray[numpy.float32],
+]:
+    """
+    Actions, their log-probabilities, and values of a categorical actor-critic.
+    """
+
+def adam_step(
+    params: numpy.typing.NDArray[numpy.float32],
+    grad: numpy.typing.NDArray[numpy.float32],
+    m: numpy.typing.NDArray[numpy.float32],
+    v: numpy.typing.NDArray[numpy.float32],
+    t: typing.SupportsInt | typing.SupportsIndex,
+    lr: typing.SupportsFloat | typing.SupportsIndex,
+    beta1: typing.SupportsFloat | typing.SupportsIndex,
+    beta2: typing.SupportsFloat | typing.SupportsIndex,
+    eps: typing.SupportsFloat | typing.SupportsIndex,
+    max_norm: typing.SupportsFloat | typing.SupportsIndex,
+) -> float: ...
+def categorical_entropy(
+    logits: typing.Any, entropy: typing.Any, action_mask: typing.Any = None
+) -> None:
+    """
+    Writes the entropy.
+    """
+
+def categorical_log_prob(
+    logits: typing.Any,
+    action: typing.Any,
+    log_prob: typing.Any,
+    action_mask: typing.Any = None,
+) -> None:
+    """
+    Writes the log-probability of action.
+    """
+
+def categorical_mode(
+    logits: typing.Any, action: typing.Any, action_mask: typing.Any = None
+) -> None:
+    """
+    Writes the most probable action.
+    """
+
+def categorical_sample(
+    logits: typing.Any,
+    action: typing.Any,
+    log_prob: typing.Any,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    counter: typing.SupportsInt | typing.SupportsIndex,
+    uniform: typing.Any = None,
+    action_mask: typing.Any = None,
+) -> None:
+    """
+    Draws action and writes it with its log-probability.
+    """
+
+def gae(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+) -> typing.Any: ...
 def isa() -> str:
     """
     Name of the instruction set in use.
     """
+
 def isa_supported(name: str) -> bool:
     """
     Whether this processor can run the named instruction set.
     """
-def polyak(target: numpy.typing.NDArray[numpy.float32], params: numpy.typing.NDArray[numpy.float32], tau: typing.SupportsFloat | typing.SupportsIndex) -> None:
-    ...
+
+def normalize_advantage(advantage: typing.Any, out: typing.Any) -> None:
+    """
+    Writes the advantage with mean 0 and standard deviation 1.
+    """
+
+def polyak(
+    target: numpy.typing.NDArray[numpy.float32],
+    params: numpy.typing.NDArray[numpy.float32],
+    tau: typing.SupportsFloat | typing.SupportsIndex,
+) -> None: ...
 def set_isa(name: str) -> None:
     """
     Use another instruction set (for tests).

@@ -1,4 +1,6 @@
-"""The command line: ``fastrl train ppo CartPole-v1``, ``fastrl eval RUN``, ``fastrl resume RUN``, ``fastrl list``."""
+"""The command line: ``fastrl train ppo CartPole-v1``, ``fastrl eval RUN``, ``fastrl resume RUN``, ``fastrl
+list``.
+"""
 
 import json
 import re
@@ -16,21 +18,23 @@ from rich.table import Table
 
 from fastrl import __version__, checkpoint
 from fastrl.algorithms import ALGORITHMS, algorithm
-from fastrl.algorithms.base import Algorithm, Config
+from fastrl.algorithms.base import Algorithm, AlgorithmConfig
 from fastrl.checkpoint import CheckpointError
 from fastrl.evaluate import Evaluation, evaluate
 from fastrl.logging import LogError, create_run_dir
 from fastrl.loop import Interrupted
 from fastrl.seeds import learn_seeds
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound=AlgorithmConfig)
 FINAL_EPISODES = 100
 """Episodes of the evaluation that closes a training run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Generic[C]):
-    """Train an agent; logs, checkpoints and a learning curve go to a new run folder, whose path is printed."""
+    """Train an agent; logs, checkpoints and a learning curve go to a new run folder, whose path is
+    printed.
+    """
 
     env: tyro.conf.Positional[str]
     """Environment id, such as CartPole-v1; compiled where fastrl has it, else Gymnasium's."""
@@ -102,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        print(__doc__ or "", "\nEach command has --help; so has each algorithm: fastrl train ppo --help.", sep="")
+        print(f"{__doc__}\n\nEach command has --help; so has each algorithm: fastrl train ppo --help.")
         return 0
     if argv[0] == "--version":
         print(__version__)
@@ -129,12 +133,12 @@ def _train(args: list[str]) -> int:
     )
     seeds = [options.fields.seed] if options.seeds is None else parse_seeds(options.seeds)
     agents = [kind(options.env, replace(options.fields, seed=seed)) for seed in seeds]
-    folder = create_run_dir(options.runs, args[0], agents[0].env_id, seeds[0] if len(seeds) == 1 else options.seeds)
+    folder = create_run_dir(options.runs, args[0], agents[0].env_id, options.seeds or seeds[0])
     folders = [folder] if len(seeds) == 1 else [folder / f"seed{seed}" for seed in seeds]
     print(f"run folder: {folder}")
     for agent, place in zip(agents, folders, strict=True):
         _write_config(agent, place)
-    arguments = {
+    arguments: dict[str, Any] = {
         "eval_interval": options.eval_interval,
         "eval_episodes": options.eval_episodes,
         "checkpoint_interval": options.checkpoint_interval,
@@ -206,11 +210,16 @@ def _describe(result: Evaluation) -> str:
 
 def _write_config(agent: Algorithm, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    resolved = {"algorithm": agent.name(), "env": agent.env_id, "version": __version__, **asdict(agent.config)}
+    resolved = {
+        "algorithm": agent.name(),
+        "env": agent.env_id,
+        "version": __version__,
+        **asdict(agent.config),
+    }
     (folder / "config.json").write_text(json.dumps(resolved, indent=2) + "\n")
 
 
-def _config_from_file(kind: type[Algorithm], args: list[str]) -> Config:
+def _config_from_file(kind: type[Algorithm], args: list[str]) -> AlgorithmConfig:
     """The configuration with the fields of ``--config FILE``, if that is among the arguments."""
     path = None
     for position, word in enumerate(args):
@@ -224,11 +233,9 @@ def _config_from_file(kind: type[Algorithm], args: list[str]) -> Config:
         given = tomllib.loads(path.read_text()) if path.suffix == ".toml" else json.loads(path.read_text())
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path}: is neither JSON nor TOML: {error}") from None
-    known = {field.name for field in fields(kind.Config)}
-    given = {name: value for name, value in given.items() if name not in ("algorithm", "env", "version")}
-    if unknown := given.keys() - known:
-        raise ValueError(f"{path}: unknown fields {', '.join(sorted(unknown))} for {kind.name()}")
-    return kind.Config(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+    return kind.Config.from_mapping(
+        {name: value for name, value in given.items() if name not in ("algorithm", "env", "version")}
+    )
 
 
 @contextmanager
@@ -245,7 +252,8 @@ def _close(agents: Sequence[Algorithm], folders: Sequence[Path], folder: Path) -
 
     for agent, place in zip(agents, folders, strict=True):
         print(f"{place.name}: {_describe(evaluate(agent, FINAL_EPISODES))}, deterministic")
-    curve = learning_curve(folders, folder / "learning_curve.png", title=f"{agents[0].name()} on {agents[0].env_id}")
+    title = f"{agents[0].name()} on {agents[0].env_id}"
+    curve = learning_curve(folders, folder / "learning_curve.png", title=title)
     print(f"learning curve: {curve}\ncheckpoint: {checkpoint.latest(folders[0])}")
 
 

@@ -42,8 +42,9 @@ def evaluate(
 ) -> Evaluation:
     """Play ``episodes`` episodes, one in each of as many environments.
 
-    Protocol: environment i is seeded with ``seed + i`` and plays exactly its first episode, so that short episodes
-    count no more than long ones. Training's environments and random streams are not touched when ``deterministic``.
+    Protocol: environment i is seeded with ``seed + i`` and plays exactly its first episode, so that short
+    episodes count no more than long ones. Training's environments and random streams are not touched when
+    ``deterministic``.
 
     Args:
         agent: what acts.

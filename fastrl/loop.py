@@ -39,7 +39,8 @@ def train(
     checkpoint_interval: int | None = None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Update ``agent`` with batches of its source until ``agent.total_timesteps``; see :meth:`Algorithm.learn`.
+    """Update ``agent`` with batches of its source until ``agent.total_timesteps``; see
+    :meth:`Algorithm.learn`.
 
     ``stop``, if given, ends the run as a signal does: it is how runs in threads are interrupted.
     """
@@ -53,9 +54,7 @@ def train(
         if progress:
             from fastrl.display import Display
 
-            display = stack.enter_context(
-                Display(agent.total_timesteps, f"{agent.name()} on {agent.env_id}")
-            )
+            display = stack.enter_context(Display(agent.total_timesteps, f"{agent.name()} on {agent.env_id}"))
         while agent.num_timesteps < agent.total_timesteps:
             metrics = run.iterate()
             if display is not None:
@@ -132,7 +131,9 @@ class _Run:
 
     def save(self) -> None:
         """Write a checkpoint of this moment, if there is a run folder."""
-        if self.log_dir is None or self.saved == self.agent.num_timesteps and checkpoint.latest(self.log_dir):
+        if self.log_dir is None:
+            return
+        if self.saved == self.agent.num_timesteps and checkpoint.latest(self.log_dir):
             return
         checkpoint.write(
             self.log_dir,
@@ -186,7 +187,9 @@ class _Run:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM append to while the context lasts; outside the main thread it stays empty."""
+    """A list that SIGINT and SIGTERM append to while the context lasts; outside the main thread it stays
+    empty.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught

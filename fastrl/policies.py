@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrl.kernels.distributions import categorical_mode, categorical_sample
+from fastrl import _core
+from fastrl.kernels.distributions import categorical_mode
 from fastrl.networks import Head, NativeNetwork, NetworkSpec
 
 Float32 = NDArray[np.float32]
@@ -56,9 +57,8 @@ class CategoricalPolicy:
 
     def act(self, obs: Float32, counter: int) -> Act:
         """Sampled actions int64 [N], their log-probabilities and the values, float32 [N], for obs [N, D]."""
-        y = self.network.infer(obs)
-        action, log_prob = categorical_sample(y[:, : self.num_actions], seed=self.seed, counter=counter)
-        return Act(action, log_prob, y[:, self.num_actions].copy())
+        network = self.network
+        return Act(*_core.act(network.plan.core, network.params, obs, self.seed, counter))
 
     def mode(self, obs: Float32) -> NDArray[np.int64]:
         """The most probable actions, int64 [N]."""

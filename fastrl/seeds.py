@@ -38,9 +38,12 @@ def learn_seeds(
         raise ValueError(f"learn_seeds: threads must be >= 1, got {threads}")
     stop = threading.Event()
     bars = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[mean]}"),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[mean]}"),
         TimeRemainingColumn(),
-    )  # fmt: skip
+    )
     with loop.signals() as caught, bars if progress else nullcontext():
 
         def run(agent: Algorithm, folder: Path | None) -> None:

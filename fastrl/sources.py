@@ -51,11 +51,12 @@ class RolloutBatch:
 class Rollout:
     """On-policy rollouts of fixed length; episodes go on from one batch to the next.
 
-    With a compiled environment a whole batch is one native call. Otherwise, or when ``on_step`` is set, steps go
-    through Python one by one; both ways give identical batches.
+    With a compiled environment a whole batch is one native call. Otherwise, or when ``on_step`` is set, steps
+    go through Python one by one; both ways give identical batches.
 
     Args:
-        env: vector environment in SAME_STEP autoreset mode, with flat float32 observations and discrete actions.
+        env: vector environment in SAME_STEP autoreset mode, with flat float32 observations and discrete
+        actions.
         policy: what acts.
         num_steps: T, steps of each environment in a batch.
         seed: of the environments' first reset.
@@ -64,7 +65,9 @@ class Rollout:
         ValueError: ``num_steps`` < 1, or an environment in another autoreset mode.
     """
 
-    def __init__(self, env: GymVectorEnv[Any, Any, Any], policy: CategoricalPolicy, num_steps: int, seed: int) -> None:
+    def __init__(
+        self, env: GymVectorEnv[Any, Any, Any], policy: CategoricalPolicy, num_steps: int, seed: int
+    ) -> None:
         if num_steps < 1:
             raise ValueError(f"Rollout: num_steps must be >= 1, got {num_steps}")
         mode = env.metadata.get("autoreset_mode")
@@ -103,7 +106,9 @@ class Rollout:
 
     @property
     def exact_resume(self) -> bool:
-        """Whether the environments' state is part of :meth:`state`; else their episodes restart on a resume."""
+        """Whether the environments' state is part of :meth:`state`; else their episodes restart on a
+        resume.
+        """
         return self._native is not None
 
     def next(self) -> RolloutBatch:
@@ -120,9 +125,7 @@ class Rollout:
             seconds = {"env": env, "policy": policy}
         else:
             returns, lengths, seconds = self._collect()
-        return RolloutBatch(
-            **self._arrays, episode_return=returns, episode_length=lengths, seconds=seconds
-        )
+        return RolloutBatch(**self._arrays, episode_return=returns, episode_length=lengths, seconds=seconds)
 
     def state(self) -> dict[str, Any]:
         """Counter and, for compiled environments, everything in them."""
@@ -147,7 +150,7 @@ class Rollout:
         lengths: list[int] = []
         finals: list[tuple[int, int, Float32]] = []
         if isinstance(self.env, VectorEnv):
-            self._obs = self.env.observations.copy()
+            self._obs = np.array(self.env.core.obs)
         for t in range(self.num_steps):
             start = time.perf_counter()
             arrays["obs"][t] = self._obs
@@ -170,7 +173,7 @@ class Rollout:
                 self._running_return[n] = self._running_length[n] = 0
                 if not terminated[n]:
                     final = np.asarray(info["final_obs"][n], np.float32).reshape(1, -1)
-                    self._require_finite("the final observation", final, n)
+                    self._require_finite("the final observation", final, int(n))
                     finals.append((t, int(n), final))
             self.counter += 1
             if self.on_step is not None:
@@ -181,8 +184,8 @@ class Rollout:
         start = time.perf_counter()
         arrays["next_value"][:-1] = arrays["value"][1:]
         arrays["next_value"][-1] = policy.value(self._obs)
-        for t, n, final in finals:
-            arrays["next_value"][t, n] = policy.value(final)[0]
+        for t, env, final in finals:
+            arrays["next_value"][t, env] = policy.value(final)[0]
         seconds["policy"] += time.perf_counter() - start
         return np.array(returns, np.float64), np.array(lengths, np.int64), seconds
 

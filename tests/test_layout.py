@@ -16,7 +16,16 @@ CPP = sorted((ROOT / "csrc").glob("**/*.[ch]*"))
 
 # What each part may import, besides itself: arrows run one way.
 BASE = {"_core", "kernels"}
-MIDDLE = BASE | {"networks", "distributions", "policies", "schedules", "normalize", "envs", "sources", "replay"}
+MIDDLE = BASE | {
+    "networks",
+    "distributions",
+    "policies",
+    "schedules",
+    "normalize",
+    "envs",
+    "sources",
+    "replay",
+}
 OUTPUT = {"checkpoint", "state", "logging", "tensorboard", "display", "plotting", "statistics"}
 ARROWS = {
     "kernels": {"_core"},
@@ -80,13 +89,23 @@ def code_lines(path):
     text = path.read_text()
     skip = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             skip |= set(range(node.lineno, node.end_lineno + 1))
         if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
             skip |= set(range(node.lineno, node.end_lineno + 1))
     lines = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+        if token.type not in (
+            tokenize.COMMENT,
+            tokenize.NL,
+            tokenize.NEWLINE,
+            tokenize.INDENT,
+            tokenize.DEDENT,
+        ):
             lines |= set(range(token.start[0], token.end[0] + 1))
     return len(lines - skip)
 
@@ -124,7 +143,9 @@ def test_every_public_op_is_tested_and_in_the_readme():
 
 def test_kernels_refuse_another_name():
     code = "import kernels"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert "import fastrl.kernels, not 'kernels'" in result.stderr
 
 

@@ -20,7 +20,7 @@ Callback = Callable[["Algorithm", Metrics], bool | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class AlgorithmConfig:
     """Fields that every algorithm has. Subclasses add theirs and validate them."""
 
     total_timesteps: int = 200_000
@@ -40,6 +40,19 @@ class Config:
         self.require("gamma", 0.0 <= self.gamma <= 1.0, "must be in [0, 1]")
         self.require("engine", self.engine in ("auto", "native", "torch"), "must be auto, native or torch")
 
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> Self:
+        """The configuration with these fields, as JSON or TOML gives them.
+
+        Raises:
+            ValueError: an unknown field, or a value out of its range.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := given.keys() - known:
+            raise ValueError(f"{cls.__name__}: unknown fields {', '.join(sorted(unknown))}")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        return cls(**values)
+
     def require(self, name: str, ok: bool, rule: str) -> None:
         """Raise ValueError, naming field, rule and value, unless ``ok``."""
         if not ok:
@@ -50,7 +63,8 @@ class Algorithm(ABC):
     """An agent that learns. Subclasses say what it is made of and how a batch updates it.
 
     Args:
-        env: id of a Gymnasium environment (compiled where fastrl has it), or a vector environment in SAME_STEP
+        env: id of a Gymnasium environment (compiled where fastrl has it), or a vector environment in
+        SAME_STEP
             autoreset mode, whose number of environments then replaces ``num_envs``.
         config: the configuration; default: that of the algorithm.
         overrides: fields of the configuration to replace.
@@ -59,13 +73,15 @@ class Algorithm(ABC):
         ValueError: a field is out of its range. TypeError: an unknown field.
     """
 
-    Config: ClassVar[type[Config]]
+    Config: ClassVar[type[AlgorithmConfig]]
 
-    def __init__(self, env: Any, config: Config | None = None, **overrides: Any) -> None:
+    def __init__(self, env: Any, config: AlgorithmConfig | None = None, **overrides: Any) -> None:
         known = {field.name for field in fields(self.Config)}
         for name in overrides:
             if name not in known:
-                raise TypeError(f"{self.name()}: unknown field {name!r}; the fields are {', '.join(sorted(known))}")
+                raise TypeError(
+                    f"{self.name()}: unknown field {name!r}, not among {', '.join(sorted(known))}"
+                )
         config = replace(config or self.Config(), **overrides)
         self.env_id, self.env = make_training_env(env, config.num_envs)
         self.config = replace(config, num_envs=self.env.num_envs)
@@ -84,7 +100,7 @@ class Algorithm(ABC):
         """Name of the algorithm, as in checkpoints and messages."""
         return cls.__name__
 
-    # ---- what an algorithm is ------------------------------------------------------------------------------------
+    # ---- what an algorithm is ------------------------------------------------------------------------------
 
     source: Any
     """Gives the batches: has ``next()``, ``steps``, ``state()`` and ``load_state()``."""
@@ -109,7 +125,7 @@ class Algorithm(ABC):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` gave."""
 
-    # ---- what a user calls ---------------------------------------------------------------------------------------
+    # ---- what a user calls ---------------------------------------------------------------------------------
 
     def learn(
         self,
@@ -126,11 +142,14 @@ class Algorithm(ABC):
 
         Args:
             total_timesteps: rounded up to whole batches.
-            callback: called as ``callback(agent, metrics)`` after every batch; returning False stops. If it has a
-                method ``on_step(data)``, that is called at every vector step as well, which steps through Python.
+            callback: called as ``callback(agent, metrics)`` after every batch; returning False stops. If it
+            has a
+                method ``on_step(data)``, that is called at every vector step as well, which steps through
+                Python.
             progress: whether to show a live display.
             log_dir: run folder for CSV and TensorBoard logs and checkpoints; None keeps nothing.
-            eval_interval: steps between evaluations (default: ten in all, if ``log_dir`` is given); the best agent's
+            eval_interval: steps between evaluations (default: ten in all, if ``log_dir`` is given); the best
+            agent's
                 checkpoint is kept.
             eval_episodes: episodes of an evaluation.
             checkpoint_interval: steps between checkpoints (default: ten in all).
@@ -163,7 +182,8 @@ class Algorithm(ABC):
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], Any]:
-        """Action for one observation, or actions [N] for a batch of them, and the recurrent state (as in SB3).
+        """Action for one observation, or actions [N] for a batch of them, and the recurrent state (as in
+        SB3).
 
         Args:
             observation: of the environment's single observation space, or a batch of such.
@@ -175,9 +195,11 @@ class Algorithm(ABC):
             ValueError: the observation has neither shape, or is not finite.
         """
         obs = np.asarray(observation, np.float32)
-        shape = self.env.single_observation_space.shape
+        shape = self.env.single_observation_space.shape or ()
         if obs.shape != shape and obs.shape[1:] != shape:
-            raise ValueError(f"predict: observation must be {list(shape)} or [N, *{list(shape)}], got {list(obs.shape)}")
+            raise ValueError(
+                f"predict: observation must be {[*shape]} or {['N', *shape]}, got {[*obs.shape]}"
+            )
         if not np.isfinite(obs).all():
             raise ValueError("predict: observation is not finite")
         single = obs.shape == shape
@@ -198,12 +220,12 @@ class Algorithm(ABC):
             CheckpointError: missing, truncated, corrupt, or of another algorithm.
         """
         saved = checkpoint.read(Path(path), algorithm=cls.name())
-        config = cls.Config(**_tupled(saved.state["config"]))
+        config = cls.Config.from_mapping(saved.state["config"])
         agent = cls(env if env is not None else saved.state["env_id"], config)
         agent.load_checkpoint_state(saved.state, with_source=env is None)
         return agent
 
-    # ---- checkpoints ---------------------------------------------------------------------------------------------
+    # ---- checkpoints ---------------------------------------------------------------------------------------
 
     def checkpoint_state(self) -> dict[str, Any]:
         """The whole agent as a tree of arrays and plain values."""
@@ -227,7 +249,3 @@ class Algorithm(ABC):
         self.load_state(state["algorithm"])
         if with_source:
             self.source.load_state(state["source"])
-
-
-def _tupled(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}

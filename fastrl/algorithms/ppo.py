@@ -1,4 +1,6 @@
-"""Proximal policy optimization (Schulman et al. 2017) with the implementation details of Huang et al. 2022."""
+"""Proximal policy optimization (Schulman et al. 2017) with the implementation details of Huang et al.
+2022.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +10,10 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from fastrl.algorithms.base import Algorithm, Config
+from fastrl import _core
+from fastrl.algorithms.base import Algorithm, AlgorithmConfig
 from fastrl.kernels import gae
-from fastrl.kernels.losses import PPOStats, normalize_advantage, ppo_categorical_
+from fastrl.kernels.losses import normalize_advantage
 from fastrl.networks import Adam
 from fastrl.policies import CategoricalPolicy
 from fastrl.schedules import linear
@@ -18,14 +21,14 @@ from fastrl.sources import Rollout, RolloutBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PPOConfig(Config):
+class PPOConfig(AlgorithmConfig):
     """Configuration of PPO."""
 
     num_steps: int = 128
     """Steps of each environment in a batch."""
     update_epochs: int = 4
     """Passes over each batch."""
-    minibatch_size: int = 256
+    minibatch_size: int = 64
     """Samples of an update; a last, smaller minibatch takes what is left."""
     learning_rate: float = 1e-3
     """Adam's step size."""
@@ -57,7 +60,7 @@ class PPOConfig(Config):
     """Activation of the hidden layers."""
 
     def __post_init__(self) -> None:
-        Config.__post_init__(self)
+        AlgorithmConfig.__post_init__(self)
         for name in ("num_steps", "update_epochs", "minibatch_size"):
             self.require(name, getattr(self, name) >= 1, "must be >= 1")
         for name in ("learning_rate", "adam_eps", "clip_coef", "max_grad_norm"):
@@ -69,19 +72,24 @@ class PPOConfig(Config):
         self.require("gae_lambda", 0.0 <= self.gae_lambda <= 1.0, "must be in [0, 1]")
         self.require("hidden", all(width >= 1 for width in self.hidden), "must be widths >= 1")
         batch = self.num_envs * self.num_steps
-        self.require("minibatch_size", self.minibatch_size <= batch, f"must be <= num_envs * num_steps = {batch}")
+        rule = f"must be <= num_envs * num_steps = {batch}"
+        self.require("minibatch_size", self.minibatch_size <= batch, rule)
+
+
+STATS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+"""What the loss kernel sums over samples, in its order."""
 
 
 class PPO(Algorithm):
     """PPO for discrete actions, with separate networks for actor and critic.
 
-    Each batch is ``num_steps`` steps of ``num_envs`` environments. Episodes cut off by a time limit bootstrap from the
-    value of their final observation.
+    Each batch is ``num_steps`` steps of ``num_envs`` environments. Episodes cut off by a time limit bootstrap
+    from the value of their final observation.
     """
 
     Config = PPOConfig
     config: PPOConfig
-    CHUNK = 1024
+    CHUNK = 256
     """Rows that go through forward, loss and backward together: larger minibatches accumulate gradients."""
 
     def setup(self) -> None:
@@ -104,6 +112,13 @@ class PPO(Algorithm):
             rng=np.random.Generator(np.random.PCG64(init)),
             seed=int(actions.generate_state(1, np.uint64)[0]),
         )
+        self.loss = _core.PPOCategorical(
+            clip_coef=config.clip_coef,
+            vf_coef=config.vf_coef,
+            ent_coef=config.ent_coef,
+            kl_coef=config.kl_coef,
+            clip_value=config.clip_value,
+        )
         self.optimizer = Adam(self.policy.network, eps=config.adam_eps)
         self.source = Rollout(self.env, self.policy, config.num_steps, int(env.generate_state(1)[0]))
         self.predictions = 0
@@ -120,52 +135,49 @@ class PPO(Algorithm):
         if config.anneal_lr:
             learning_rate = linear(learning_rate, 0.0)(self.num_timesteps / self.total_timesteps)
         size = advantage.size
-        fields = {
-            "obs": batch.obs.reshape(size, -1),
-            "action": batch.action.reshape(size),
-            "old_log_prob": batch.log_prob.reshape(size),
-            "advantage": advantage.reshape(size),
-            "return_": return_.reshape(size),
-            "old_value": batch.value.reshape(size),
-        }
-        total, updates, norms = PPOStats(), 0, 0.0
-        for epoch in range(config.update_epochs):
+        fields = (
+            batch.obs.reshape(size, -1), batch.action.reshape(size), batch.log_prob.reshape(size),
+            advantage.reshape(size), return_.reshape(size), batch.value.reshape(size),
+        )  # fmt: skip
+        total, epochs, updates, norms = np.zeros(len(STATS)), 0, 0, 0.0
+        for _ in range(config.update_epochs):
             order = self.rng.permutation(size)
-            shuffled = {name: x[order] for name, x in fields.items()}
-            stats = PPOStats()
+            shuffled = [x[order] for x in fields]
+            stats = np.zeros(len(STATS))
             for start in range(0, size, config.minibatch_size):
-                rows = slice(start, min(start + config.minibatch_size, size))
-                norms += self._minibatch({name: x[rows] for name, x in shuffled.items()}, learning_rate, stats)
+                rows = slice(start, start + config.minibatch_size)
+                norms += self._minibatch([x[rows] for x in shuffled], learning_rate, stats)
                 updates += 1
             total += stats
-            if config.target_kl is not None and stats.approx_kl > config.target_kl:
+            epochs += 1
+            if config.target_kl is not None and stats[STATS.index("approx_kl")] / size > config.target_kl:
                 break
+        means = dict(zip(STATS, (total / (size * epochs)).tolist(), strict=True))
         return {
-            "train/policy_loss": total.policy_loss,
-            "train/value_loss": total.value_loss,
-            "train/entropy": total.entropy,
-            "train/approx_kl": total.approx_kl,
-            "train/clip_fraction": total.clip_fraction,
+            **{f"train/{name}": mean for name, mean in means.items()},
             "train/explained_variance": explained_variance(batch.value, return_),
             "train/grad_norm": norms / updates,
-            "train/epochs": epoch + 1,
+            "train/epochs": epochs,
             "train/learning_rate": learning_rate,
         }
 
-    def _minibatch(self, data: dict[str, Any], learning_rate: float, stats: PPOStats) -> float:
-        config, network = self.config, self.policy.network
-        size = len(data["advantage"])
-        if config.normalize_advantage:
-            data["advantage"] = normalize_advantage(data["advantage"])
-        for start in range(0, size, self.CHUNK):
-            rows = {name: x[start : start + self.CHUNK] for name, x in data.items()}
-            y, tape = network.forward(rows.pop("obs"))
-            dy = ppo_categorical_(
-                y, **rows, clip_coef=config.clip_coef, clip_value=config.clip_value, vf_coef=config.vf_coef,
-                ent_coef=config.ent_coef, kl_coef=config.kl_coef, scale=1.0 / size, stats=stats,
+    def _minibatch(self, fields: list[Any], learning_rate: float, stats: NDArray[np.float64]) -> float:
+        """Gradient norm of one Adam step on the mean loss of these samples; adds to ``stats``."""
+        network = self.policy.network
+        obs, action, log_prob, advantage, return_, value = fields
+        if self.config.normalize_advantage:
+            advantage = normalize_advantage(advantage)
+        clipped = self.config.clip_value is not None
+        for start in range(0, len(obs), self.CHUNK):
+            rows = slice(start, start + self.CHUNK)
+            y, tape = network.forward(obs[rows])
+            dy = np.empty_like(y)
+            self.loss(
+                y, dy, action[rows], log_prob[rows], advantage[rows], return_[rows], stats,
+                value[rows] if clipped else None, None, 1.0 / len(obs),
             )  # fmt: skip
             network.backward(tape, dy)
-        return self.optimizer.step(learning_rate, config.max_grad_norm)
+        return self.optimizer.step(learning_rate, self.config.max_grad_norm)
 
     def act(self, obs: NDArray[Any], deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]; drawn ones come from their own random stream."""
@@ -193,6 +205,8 @@ class PPO(Algorithm):
 
 
 def explained_variance(value: NDArray[Any], return_: NDArray[Any]) -> float:
-    """1 - Var[return - value] / Var[return]: 1 is a perfect critic, <= 0 one that explains nothing; 0 if flat."""
+    """1 - Var[return - value] / Var[return]: 1 is a perfect critic, <= 0 one that explains nothing; 0 if
+    flat.
+    """
     variance = float(np.var(return_))
     return 1.0 - float(np.var(return_ - value)) / variance if variance > 0 else 0.0

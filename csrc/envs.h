@@ -1,0 +1,109 @@
+// Vector environments: many copies of one environment, stepped together by one thread.
+//
+// An environment is a struct of static functions in envs/<name>.h and a row of the table in envs.cpp. Its
+// state is float64 [state_size, stride] with the env last, so that a step is a vectorised loop over envs; a
+// step gets every array of the batch, so it may draw from the envs' generators as well.
+#pragma once
+
+#include <cstdint>
+
+#include "seeding.h"
+
+namespace fastrl {
+
+enum class Autoreset : int64_t { next_step, same_step, disabled };
+
+constexpr int kEnvOptions = 4;
+
+struct EnvBatch {
+  int64_t num_envs;
+  int64_t stride;
+  int64_t max_episode_steps;
+  Autoreset autoreset;
+  double option[kEnvOptions];  // constructor arguments of the environment, by its own meaning
+  double* state;               // [state_size, stride]
+  Pcg64* rng;                  // [N], as the rest
+  int64_t* elapsed;            // steps of the running episode
+  double* running_return;
+  uint8_t* needs_reset;  // the last step ended the episode and nothing reset it since
+  float* obs;            // [N, obs_size]
+  float* final_obs;      // [N, obs_size], same_step: rows that ended hold the terminal observation
+  double* reward;        // float64, as Gymnasium's SyncVectorEnv
+  uint8_t* terminated;
+  uint8_t* truncated;
+  double* episode_return;  // of the episodes that ended in the last step
+  int64_t* episode_length;
+};
+
+struct EnvKernel {
+  const char* name;
+  int64_t state_size, obs_size;
+  int64_t num_actions;  // 0: continuous
+  double low, high;     // of the initial state's draw, unless reset gives others
+  void (*step)(const EnvBatch&, const void* action);                     // all envs; the actions are valid
+  void (*reset)(const EnvBatch&, int64_t env, double low, double high);  // starts an episode
+};
+
+struct EnvsTable {
+  const EnvKernel* kernel;
+  int64_t size;
+};
+const EnvsTable& envs();
+
+// One environment, N times. Owns every array; an object serves one thread at a time. It starts no threads and
+// holds no locks, so it survives fork.
+class VecEnv {
+ public:
+  // `kernel` indexes envs(); at most kEnvOptions options; max_episode_steps >= 1.
+  VecEnv(int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
+         const double* options, int64_t num_options);
+  ~VecEnv();
+  VecEnv(const VecEnv&) = delete;
+  VecEnv& operator=(const VecEnv&) = delete;
+
+  int64_t num_envs() const;
+  int64_t obs_size() const;     // floats an env
+  int64_t num_actions() const;  // 0: continuous
+  const EnvKernel& kernel() const;
+  const EnvBatch& batch() const;
+
+  // Seeds env i's generator as PCG64(SeedSequence(n)); see pcg64_seed.
+  void seed(int64_t env, const uint32_t* entropy, int64_t words);
+  // Starts an episode in every env, or where mask is nonzero, its initial state drawn between low and high
+  // (the kernel's, as a rule). Every env must have been seeded, and all be reset once before a mask is used.
+  void reset(const uint8_t* mask, double low, double high);
+  bool started() const;  // whether reset was called
+
+  // One step of all envs with the object's autoreset mode, int64 [N] actions. Returns -1, or the first env
+  // that cannot step (its action is out of range; or its episode is over and autoreset is disabled): then
+  // nothing changed.
+  int64_t step(const int64_t* action);
+  // The same without looking at the actions. Out-of-range ones have an unspecified, memory-safe effect.
+  int64_t step_unchecked(const int64_t* action);
+
+  // Outputs of the last step or reset.
+  float* obs();      // [N, obs_size]
+  double* reward();  // [N], as the rest
+  uint8_t* terminated();
+  uint8_t* truncated();
+  float* final_obs();         // [N, obs_size], same_step: valid where terminated | truncated
+  double* episode_return();   // valid where terminated | truncated
+  int64_t* episode_length();  // likewise
+
+  // Everything that a continued run needs: physics, generators, counters, flags, outputs. set_state refuses
+  // (false) bytes of another environment or number of envs.
+  int64_t state_size() const;  // bytes
+  void get_state(uint8_t* out) const;
+  bool set_state(const uint8_t* bytes);
+
+ private:
+  int64_t first_blocked() const;
+  int64_t first_invalid(const int64_t* action) const;
+
+  int64_t kernel_;
+  EnvBatch batch_{};
+  uint8_t* arena_;  // every array of the batch, after a header
+  int64_t arena_size_;
+};
+
+}  // namespace fastrl

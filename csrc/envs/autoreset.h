@@ -1,0 +1,91 @@
+// The step of any environment: dynamics, time limit, episode statistics and the three autoreset modes.
+#pragma once
+
+#include <cstdint>
+
+#include "../envs.h"
+
+namespace fastrl::FASTRL_ISA {
+namespace {
+
+constexpr int64_t kBlock = 128;  // envs stepped at a time, so that their rows stay in the first-level cache
+
+// body(i) for each i of [begin, end) whose flag is 1; begin is a multiple of 8, flags are padded with zeros
+// to one.
+template <class Body>
+inline void for_each_set(const uint8_t* flags, int64_t begin, int64_t end, Body body) {
+  for (int64_t base = begin; base < end; base += 8) {
+    uint64_t word;
+    __builtin_memcpy(&word, flags + base, sizeof word);
+    for (; word != 0; word &= word - 1) body(base + __builtin_ctzll(word) / 8);
+  }
+}
+
+template <class Env>
+void start_episode(const EnvBatch& batch, int64_t i, double low, double high) {
+  Env::reset(batch, i, low, high);
+  batch.elapsed[i] = 0;
+  batch.running_return[i] = 0;
+  batch.needs_reset[i] = 0;
+}
+
+template <class Env>
+void reset_env(const EnvBatch& batch, int64_t i, double low, double high) {
+  start_episode<Env>(batch, i, low, high);
+  Env::observe(batch, i, i + 1);
+  batch.reward[i] = 0;
+  batch.terminated[i] = batch.truncated[i] = 0;
+}
+
+// Advances the counters; needs_reset becomes terminated | truncated.
+inline void count_steps(const EnvBatch& batch, int64_t begin, int64_t end) {
+  const int64_t last = batch.max_episode_steps - 1;
+  int64_t* __restrict elapsed = batch.elapsed;
+  double* __restrict running_return = batch.running_return;
+  uint8_t* __restrict truncated = batch.truncated;
+  uint8_t* __restrict needs_reset = batch.needs_reset;
+  for (int64_t i = begin; i < end; ++i) running_return[i] += batch.reward[i];
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t left = last - elapsed[i]++;
+    truncated[i] = static_cast<uint64_t>(left - 1) >> 63;  // left <= 0, in instructions that SSE2 has
+  }
+  for (int64_t i = begin; i < end; ++i) needs_reset[i] = batch.terminated[i] | truncated[i];
+}
+
+template <class Env>
+void step_env(const EnvBatch& batch, const void* action) {
+  for (int64_t begin = 0; begin < batch.num_envs; begin += kBlock) {
+    const int64_t end = begin + kBlock < batch.num_envs ? begin + kBlock : batch.num_envs;
+    Env::step(batch, action, begin, end);
+    if (batch.autoreset == Autoreset::next_step) {
+      // the step of an ended episode only resets it; elapsed = -1 makes count_steps set it to 0
+      for_each_set(batch.needs_reset, begin, end, [&](int64_t i) {
+        start_episode<Env>(batch, i, Env::kLow, Env::kHigh);
+        batch.elapsed[i] = -1;
+        batch.reward[i] = 0;
+        batch.terminated[i] = 0;
+      });
+    }
+    count_steps(batch, begin, end);
+    Env::observe(batch, begin, end);
+    for_each_set(batch.needs_reset, begin, end, [&](int64_t i) {
+      batch.episode_return[i] = batch.running_return[i];
+      batch.episode_length[i] = batch.elapsed[i];
+      if (batch.autoreset == Autoreset::same_step) {
+        for (int64_t k = 0; k < Env::kObsSize; ++k)
+          batch.final_obs[i * Env::kObsSize + k] = batch.obs[i * Env::kObsSize + k];
+        start_episode<Env>(batch, i, Env::kLow, Env::kHigh);
+        Env::observe(batch, i, i + 1);
+      }
+    });
+  }
+}
+
+template <class Env>
+constexpr EnvKernel env_row(const char* name) {
+  return {name,      Env::kStateSize, Env::kObsSize, Env::kNumActions,
+          Env::kLow, Env::kHigh,      step_env<Env>, reset_env<Env>};
+}
+
+}  // namespace
+}  // namespace fastrl::FASTRL_ISA

@@ -1,0 +1,142 @@
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <type_traits>
+
+#include "../envs.h"
+
+namespace fastrl {
+
+namespace {
+
+struct StateHeader {
+  char name[40];
+  uint64_t layout;  // raised when the arena's order changes
+  int64_t num_envs;
+  int64_t started;
+};
+
+constexpr int64_t kAlign = 64;
+
+int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+// Gives each array of the batch its place after the header; returns the bytes they take.
+int64_t lay_out(EnvBatch& b, const EnvKernel& kernel, uint8_t* arena) {
+  int64_t used = aligned(sizeof(StateHeader));
+  const auto place = [&](auto*& array, int64_t per_env) {
+    using Element = std::remove_reference_t<decltype(*array)>;
+    if (arena != nullptr) array = reinterpret_cast<Element*>(arena + used);
+    used += aligned(b.stride * per_env * static_cast<int64_t>(sizeof(Element)));
+  };
+  place(b.state, kernel.state_size);
+  place(b.rng, 1);
+  place(b.elapsed, 1);
+  place(b.running_return, 1);
+  place(b.needs_reset, 1);
+  place(b.obs, kernel.obs_size);
+  place(b.final_obs, kernel.obs_size);
+  place(b.reward, 1);
+  place(b.terminated, 1);
+  place(b.truncated, 1);
+  place(b.episode_return, 1);
+  place(b.episode_length, 1);
+  return used;
+}
+
+}  // namespace
+
+VecEnv::VecEnv(int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
+               const double* options, int64_t num_options)
+    : kernel_(kernel) {
+  batch_.num_envs = num_envs;
+  batch_.stride = (num_envs + 7) / 8 * 8;
+  batch_.max_episode_steps = max_episode_steps;
+  batch_.autoreset = autoreset;
+  for (int64_t i = 0; i < num_options; ++i) batch_.option[i] = options[i];
+  arena_size_ = lay_out(batch_, this->kernel(), nullptr);
+  arena_ = static_cast<uint8_t*>(std::aligned_alloc(kAlign, static_cast<size_t>(arena_size_)));
+  if (arena_ == nullptr) throw std::bad_alloc();
+  std::memset(arena_, 0, static_cast<size_t>(arena_size_));
+  lay_out(batch_, this->kernel(), arena_);
+  StateHeader header{};
+  std::strncpy(header.name, this->kernel().name, sizeof header.name - 1);
+  header.layout = 1;
+  header.num_envs = num_envs;
+  std::memcpy(arena_, &header, sizeof header);
+}
+
+VecEnv::~VecEnv() { std::free(arena_); }
+
+int64_t VecEnv::num_envs() const { return batch_.num_envs; }
+int64_t VecEnv::obs_size() const { return kernel().obs_size; }
+int64_t VecEnv::num_actions() const { return kernel().num_actions; }
+const EnvKernel& VecEnv::kernel() const { return envs().kernel[kernel_]; }
+const EnvBatch& VecEnv::batch() const { return batch_; }
+
+float* VecEnv::obs() { return batch_.obs; }
+double* VecEnv::reward() { return batch_.reward; }
+uint8_t* VecEnv::terminated() { return batch_.terminated; }
+uint8_t* VecEnv::truncated() { return batch_.truncated; }
+float* VecEnv::final_obs() { return batch_.final_obs; }
+double* VecEnv::episode_return() { return batch_.episode_return; }
+int64_t* VecEnv::episode_length() { return batch_.episode_length; }
+
+void VecEnv::seed(int64_t env, const uint32_t* entropy, int64_t words) {
+  batch_.rng[env] = pcg64_seed(entropy, words);
+}
+
+void VecEnv::reset(const uint8_t* mask, double low, double high) {
+  for (int64_t i = 0; i < batch_.num_envs; ++i)
+    if (mask == nullptr || mask[i]) kernel().reset(batch_, i, low, high);
+  reinterpret_cast<StateHeader*>(arena_)->started = 1;
+}
+
+bool VecEnv::started() const { return reinterpret_cast<const StateHeader*>(arena_)->started != 0; }
+
+int64_t VecEnv::step(const int64_t* action) {
+  const int64_t invalid = first_invalid(action);
+  return invalid >= 0 ? invalid : step_unchecked(action);
+}
+
+int64_t VecEnv::step_unchecked(const int64_t* action) {
+  const int64_t blocked = first_blocked();
+  if (blocked < 0) kernel().step(batch_, action);
+  return blocked;
+}
+
+int64_t VecEnv::first_blocked() const {
+  if (batch_.autoreset != Autoreset::disabled) return -1;
+  const void* found = std::memchr(batch_.needs_reset, 1, static_cast<size_t>(batch_.num_envs));
+  return found == nullptr ? -1 : static_cast<const uint8_t*>(found) - batch_.needs_reset;
+}
+
+int64_t VecEnv::first_invalid(const int64_t* action) const {
+  const int64_t largest = num_actions() - 1;
+  uint64_t signs = 0;  // top bit: an action, or its distance to the largest one, was negative
+  for (int64_t i = 0; i < batch_.num_envs; ++i) {
+    const uint64_t unsigned_action = static_cast<uint64_t>(action[i]);
+    signs |= unsigned_action | (static_cast<uint64_t>(largest) - unsigned_action);
+  }
+  if (signs >> 63 == 0) return -1;
+  // next_step ignores the actions of envs it resets
+  const bool ignores = batch_.autoreset == Autoreset::next_step;
+  for (int64_t i = 0; i < batch_.num_envs; ++i)
+    if ((action[i] < 0 || action[i] > largest) && !(ignores && batch_.needs_reset[i])) return i;
+  return -1;
+}
+
+int64_t VecEnv::state_size() const { return arena_size_; }
+
+void VecEnv::get_state(uint8_t* out) const { std::memcpy(out, arena_, static_cast<size_t>(arena_size_)); }
+
+bool VecEnv::set_state(const uint8_t* bytes) {
+  StateHeader given, own;
+  std::memcpy(&given, bytes, sizeof given);
+  std::memcpy(&own, arena_, sizeof own);
+  own.started = given.started;
+  if (std::memcmp(&given, &own, sizeof own) != 0) return false;
+  std::memcpy(arena_, bytes, static_cast<size_t>(arena_size_));
+  return true;
+}
+
+}  // namespace fastrl

@@ -1,0 +1,37 @@
+// Philox4x32-10, the counter-based generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3"
+// (2011): a draw is a function of (seed, counter, index, stream), so it does not depend on what was drawn
+// before.
+#pragma once
+
+#include <cstdint>
+
+namespace fastrl {
+
+// What a seed is used for: the last counter word, so that two uses of one seed never meet.
+constexpr uint32_t kActionStream = 1;
+
+struct PhiloxWords {
+  uint32_t word[4];
+};
+
+static inline PhiloxWords philox(uint64_t seed, uint64_t counter, uint32_t index, uint32_t stream) {
+  uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+  uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32);
+  uint32_t c2 = index, c3 = stream;
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t product0 = uint64_t{0xd2511f53} * c0;
+    const uint64_t product1 = uint64_t{0xcd9e8d57} * c2;
+    c0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ key0;
+    c1 = static_cast<uint32_t>(product1);
+    c2 = static_cast<uint32_t>(product0 >> 32) ^ c3 ^ key1;
+    c3 = static_cast<uint32_t>(product0);
+    key0 += 0x9e3779b9;
+    key1 += 0xbb67ae85;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+// Uniform in [0, 1): the 24 upper bits, all that a float32 below 1 can hold evenly.
+static inline float philox_uniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
+
+}  // namespace fastrl

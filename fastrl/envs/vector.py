@@ -1,0 +1,301 @@
+"""Compiled environments behind the interface of ``gymnasium.vector.VectorEnv``."""
+
+import secrets
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.utils import EzPickle
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from fastrl import _core
+from fastrl.envs.rendering import Renderer
+from fastrl.envs.seeding import Seed, rng_state, seed_list, set_rng_state
+from fastrl.kernels._check import describe
+from fastrl.kernels.envs import NO_LIMIT, TABLE, make
+
+Step = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+
+
+class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any]], EzPickle):
+    """N copies of a compiled environment, stepped by one C++ call.
+
+    From equal seeds and actions it returns what ``gymnasium.vector.SyncVectorEnv`` over Gymnasium's own
+    environment returns, bit for bit: observations float32 [N, obs_size], rewards float64 [N], flags bool [N]
+    and infos. The one condition is that both use the same libm.
+
+    Pickling and ``copy.deepcopy`` keep the state, so that a copy continues identically.
+
+    Args:
+        env_id: an id of ``fastrl.kernels.envs.TABLE``, as ``"CartPole-v1"``.
+        num_envs: N.
+        max_episode_steps: truncates episodes at this length; None: the environment's own, -1: never.
+        autoreset_mode: ``AutoresetMode`` or its value; DISABLED leaves resets to ``options["reset_mask"]``.
+        copy: return fresh arrays; False returns the same ones at every step, overwritten by the next.
+        validate: refuse actions out of range. Without it their effect is unspecified, but safe.
+        render_mode: None or ``"rgb_array"``; drawn by Gymnasium's renderer, which needs pygame.
+        **options: arguments of the environment, as ``sutton_barto_reward``.
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  # as Gymnasium types it
+
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int = 1,
+        *,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        copy: bool = True,
+        validate: bool = True,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        EzPickle.__init__(
+            self,
+            env_id,
+            num_envs,
+            max_episode_steps=max_episode_steps,
+            autoreset_mode=autoreset_mode,
+            copy=copy,
+            validate=validate,
+            render_mode=render_mode,
+            **options,
+        )
+        mode = AutoresetMode(autoreset_mode)
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"{env_id}: render_mode must be None or 'rgb_array', got {render_mode!r}")
+        if max_episode_steps is None:
+            limit = TABLE[env_id].max_episode_steps if env_id in TABLE else NO_LIMIT
+        else:
+            limit = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
+        self._core = make(env_id, num_envs, limit, mode.value, options)
+        row = TABLE[env_id]
+
+        self.env_id = env_id
+        self.num_envs = num_envs
+        self.copy = copy
+        self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": row.render_fps, "autoreset_mode": mode}
+        high = np.array(row.obs_high, np.float32)
+        self.single_observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
+        self.single_action_space = gymnasium.spaces.Discrete(self._core.num_actions)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+        self._step = self._core.step if validate else self._core.step_unchecked
+        self._outputs = self._core.outputs
+        self._final_infos = mode is AutoresetMode.SAME_STEP
+        self._obs, self._reward = self._core.obs, self._core.reward
+        self._terminated, self._truncated = self._core.terminated, self._core.truncated
+        self._entropy: list[int] | None = None  # of each env's generator; None until they are seeded
+        self._renderer = None if render_mode is None else Renderer(row.gymnasium_class, render_mode)
+
+    def reset(
+        self, *, seed: Seed = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Starts an episode in every env, or in those of a mask; returns the observations and ``{}``.
+
+        Args:
+            seed: int: env i is seeded with ``seed + i``; a sequence: one int or None an env. None continues
+                the env's generator, at first seeded by the operating system. Autoreset never reseeds.
+            options: ``low`` and ``high`` bound this reset's initial states. ``reset_mask``, bool [N] with a
+                True, names the envs to reset; the others keep all they had. Never modified.
+
+        Raises:
+            TypeError, ValueError: a bad seed, mask or bound; nothing changed.
+            ResetNeeded: a mask before the first reset.
+            ClosedEnvironmentError: after ``close``.
+        """
+        if self.closed:
+            raise ClosedEnvironmentError(f"{self.env_id}: reset after close")
+        options = options or {}
+        mask = self._mask(options["reset_mask"]) if "reset_mask" in options else None
+        low, high = self._bounds(options)
+        seeds = seed_list(f"{self.env_id} reset", seed, self.num_envs)
+        self._seed(seeds, mask)
+        self._core.reset(mask, low, high)
+        return (self._obs.copy() if self.copy else self._obs), {}
+
+    def step(self, actions: NDArray[np.int64]) -> Step:
+        """One step of every env: observation, reward, terminated, truncated, infos.
+
+        Args:
+            actions: integers [N]; int64 arrays are taken as they are, others are converted.
+
+        Raises:
+            TypeError, ValueError: actions of another type or shape, or out of range; nothing changed.
+            ResetNeeded: before the first reset; with DISABLED, an env whose episode is over.
+            ClosedEnvironmentError: after ``close``.
+        """
+        blocked = self._step(actions)
+        if blocked is not None:
+            self._step_converted(actions)
+        infos = self._same_step_infos() if self._final_infos else {}
+        if self.copy:
+            result: Step = self._outputs(infos)
+            return result
+        return self._obs, self._reward, self._terminated, self._truncated, infos
+
+    def render(self) -> tuple[NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
+        """A frame an env, uint8 [height, width, 3]; None, and a warning, without ``render_mode``."""
+        if self._renderer is None:
+            gymnasium.logger.warn("render was called without a render_mode; name one to gymnasium.make_vec")
+            return None
+        return tuple(self._renderer.frame(state) for state in self.state)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Frees the renderer; arrays handed out stay valid."""
+        self._step = self._step_closed
+        if self._renderer is not None:
+            self._renderer.close()
+
+    @property
+    def core(self) -> _core.VecEnv:
+        """The native environment, for compiled rollouts."""
+        return self._core
+
+    @property
+    def state(self) -> NDArray[np.float64]:
+        """Physical states [N, state_size] in full precision, a copy."""
+        return np.ascontiguousarray(self._core.state[:, : self.num_envs].T)
+
+    @property
+    def episode_return(self) -> NDArray[np.float64]:
+        """Returns [N] of the episodes that ended in the last step, a copy; the rest is of earlier ones."""
+        return np.array(self._core.episode_return)
+
+    @property
+    def episode_length(self) -> NDArray[np.int64]:
+        """Lengths [N] of the episodes that ended in the last step, a copy; the rest is of earlier ones."""
+        return np.array(self._core.episode_length)
+
+    def get_state(self) -> NDArray[np.uint8]:
+        """Everything a continued run needs (physics, generators, counters, flags, outputs), as bytes."""
+        state: NDArray[np.uint8] = self._core.get_state()
+        return state
+
+    def set_state(self, state: NDArray[np.uint8]) -> None:
+        """Continues where an equal object's ``get_state`` was called; ``np_random_seed`` becomes -1, unknown.
+
+        Raises:
+            TypeError, ValueError: not the state of this environment and number of envs; nothing changed.
+        """
+        if not isinstance(state, np.ndarray) or state.dtype != np.uint8:
+            raise TypeError(f"{self.env_id} set_state: state must be a uint8 array, got {describe(state)}")
+        if not self._core.set_state(state):
+            raise ValueError(
+                f"{self.env_id} set_state: these {state.size} bytes are no state of {self.num_envs} such envs"
+            )
+        self._entropy = [-1] * self.num_envs
+
+    @property  # type: ignore[override]
+    def np_random(self) -> tuple[np.random.Generator, ...]:
+        """Copies of the envs' generators; assign a tuple of them to change the streams."""
+        self._seed(None, None)
+        generators = tuple(np.random.Generator(np.random.PCG64(0)) for _ in range(self.num_envs))
+        for i, generator in enumerate(generators):
+            generator.bit_generator.state = rng_state(self._core, i)
+        return generators
+
+    @np_random.setter
+    def np_random(self, generators: tuple[np.random.Generator, ...]) -> None:
+        if len(generators) != self.num_envs:
+            raise ValueError(
+                f"{self.env_id}: np_random must be {self.num_envs} generators, got {len(generators)}"
+            )
+        for i, generator in enumerate(generators):
+            set_rng_state(self._core, i, generator)
+        self._entropy = [-1] * self.num_envs
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed of each env; -1 where it is unknown."""
+        self._seed(None, None)
+        return tuple(self._entropy or ())
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: self.__dict__[name] for name in ("_entropy", "spec", "closed") if name in self.__dict__}
+        return {**EzPickle.__getstate__(self), "kept": kept, "state": self.get_state()}
+
+    def __setstate__(self, d: dict[str, Any]) -> None:
+        EzPickle.__setstate__(self, d)
+        self._core.set_state(d["state"])
+        self.__dict__.update(d["kept"])
+        if self.closed:
+            self._step = self._step_closed
+
+    def _seed(self, seeds: list[int | None] | None, mask: NDArray[np.bool_] | None) -> None:
+        """Seeds the masked envs that have a seed here; at first those without one too, from the system."""
+        if seeds is None:
+            if self._entropy is not None:
+                return
+            seeds = [None] * self.num_envs
+        if self._entropy is None:
+            seeds = [secrets.randbits(128) if seed is None else seed for seed in seeds]
+        elif mask is not None:
+            seeds = [seed if chosen else None for seed, chosen in zip(seeds, mask.tolist(), strict=True)]
+        self._core.seed(seeds)
+        known = self._entropy or [-1] * self.num_envs
+        self._entropy = [old if new is None else new for old, new in zip(known, seeds, strict=True)]
+
+    def _mask(self, mask: object) -> NDArray[np.bool_]:
+        wanted = f"{self.env_id} reset: reset_mask must be bool [{self.num_envs}]"
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"{wanted}, got {describe(mask)}")
+        if mask.shape != (self.num_envs,):
+            raise ValueError(f"{wanted}, got {describe(mask)}")
+        if not mask.any():
+            raise ValueError(f"{wanted} with at least one True, got none")
+        if not self._core.started:
+            raise ResetNeeded(f"{self.env_id} reset: the first reset takes no reset_mask")
+        return np.ascontiguousarray(mask)
+
+    def _bounds(self, options: dict[str, Any]) -> tuple[float, float]:
+        bounds = []
+        for name in ("low", "high"):
+            value = options.get(name, getattr(self._core, name))
+            try:
+                bounds.append(float(value))
+            except (TypeError, ValueError):
+                raise ValueError(f"{self.env_id} reset: {name} must be a number, got {value!r}") from None
+        low, high = bounds
+        if not (low <= high and np.isfinite(high - low)):
+            raise ValueError(f"{self.env_id} reset: low must be <= high, both finite, got {low} and {high}")
+        return low, high
+
+    def _step_converted(self, actions: Any) -> None:
+        """The step that the native code refused: with converted actions, or the error that says why not."""
+        if not self._core.started:
+            raise ResetNeeded(f"{self.env_id} step: call reset first")
+        given = np.asarray(actions)
+        wanted = f"{self.env_id} step: actions must be integers [{self.num_envs}]"
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"{wanted}, got {describe(given)}")
+        if given.shape != (self.num_envs,):
+            raise ValueError(f"{wanted}, got {describe(given)}")
+        env = self._step(np.ascontiguousarray(given, np.int64))
+        if env is None:
+            return
+        where = f"{self.env_id} step: env {env}, step {self._core.elapsed[env]} of its episode"
+        if self.metadata["autoreset_mode"] is AutoresetMode.DISABLED and self._core.needs_reset[env]:
+            raise ResetNeeded(f"{where}: the episode is over; reset it with options={{'reset_mask': mask}}")
+        raise ValueError(f"{where}: action must be in [0, {self._core.num_actions}), got {given[env]}")
+
+    def _step_closed(self, actions: Any) -> NoReturn:
+        raise ClosedEnvironmentError(f"{self.env_id}: step after close")
+
+    def _same_step_infos(self) -> dict[str, Any]:
+        done = self._terminated | self._truncated
+        ended = done.nonzero()[0]
+        if ended.size == 0:
+            return {}
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        final_obs[ended] = np.fromiter(self._core.final_obs[ended], object, ended.size)
+        return {"final_obs": final_obs, "_final_obs": done, "final_info": {}, "_final_info": done.copy()}

@@ -1,0 +1,143 @@
+"""Learning curves from the ``progress.csv`` of runs. matplotlib is imported on first use, without pyplot."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrl.logging import read_csv
+from fastrl.statistics import bootstrap_interval, iqm
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+ACCENT, MUTED = "#2563eb", "#94a3b8"
+_POINTS = 200
+_COLUMNS = {"steps": "step", "time": "time/time_elapsed"}
+_UNITS = {
+    "steps": ("environment steps", ((1e6, " (millions)"), (1e3, " (thousands)"), (1.0, ""))),
+    "time": ("wall-clock time", ((3600.0, " (hours)"), (60.0, " (minutes)"), (1.0, " (seconds)"))),
+}
+_LABELS = {
+    "rollout/ep_rew_mean": "episode return (mean of the last episodes)",
+    "rollout/ep_len_mean": "episode length (steps, mean of the last episodes)",
+    "eval/mean_reward": "evaluation return",
+    "time/fps": "environment steps per second",
+}
+
+
+def learning_curve(
+    runs: Sequence[Path | str],
+    out: Path | str,
+    *,
+    x: str = "steps",
+    y: str = "rollout/ep_rew_mean",
+    title: str | None = None,
+    threshold: float | None = None,
+) -> Path:
+    """Draw the learning curve of one run, or of several seeds of one experiment, to a PNG, SVG or PDF file.
+
+    One run: its values, and their centred moving average. Several: thin lines of each, their interquartile
+    mean and its 95 % bootstrap interval over seeds, as far as the shortest run goes.
+
+    Args:
+        runs: run folders.
+        out: the file; its suffix is the format. Missing folders are made.
+        x: ``"steps"``, or ``"time"`` for column ``time/time_elapsed`` (seconds).
+        y: a column of ``progress.csv``.
+        title: above the plot.
+        threshold: draw a dashed line here, as the return at which the task counts as solved.
+
+    Raises:
+        ValueError: no runs, no such column or format, no values, or runs that share no range of x.
+        LogError: a run has no readable ``progress.csv``.
+    """
+    out = Path(out)
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"plot: out must end in .png, .svg or .pdf, got {out.name}")
+    if x not in _COLUMNS:
+        raise ValueError(f"plot: x must be steps or time, got {x}")
+    if not runs:
+        raise ValueError("plot: runs must name at least one run folder")
+    curves = [_curve(Path(run), _COLUMNS[x], y) for run in runs]
+    figure = _figure(curves, x, y, title, threshold)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    from matplotlib import rc_context
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "fastrl"}):
+        figure.savefig(out, dpi=150, metadata={"Date": None} if out.suffix == ".svg" else None)
+    return out
+
+
+def _curve(run: Path, x: str, y: str) -> Curve:
+    table = read_csv(run)
+    for column in (x, y):
+        if column not in table:
+            raise ValueError(f"plot: {run} has no column {column}; it has {', '.join(table)}")
+    shown = np.isfinite(table[x]) & np.isfinite(table[y])
+    if not shown.any():
+        raise ValueError(f"plot: {run} has no finite value of {y} yet")
+    return table[x][shown].astype(np.float64), table[y][shown]
+
+
+def _figure(curves: list[Curve], x: str, y: str, title: str | None, threshold: float | None) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    name, units = _UNITS[x]
+    end = max(xs[-1] for xs, _ in curves)
+    scale, unit = next((scale, unit) for scale, unit in units if end >= 2 * scale or scale == 1)
+    curves = [(xs / scale, ys) for xs, ys in curves]
+    if len(curves) == 1:
+        _draw_run(axes, *curves[0])
+    else:
+        _draw_seeds(axes, curves)
+    if threshold is not None:
+        axes.axhline(
+            threshold, color="black", linewidth=1, linestyle=(0, (4, 3)), label=f"threshold {threshold:g}"
+        )
+    axes.set_xlabel(name + unit)
+    axes.set_ylabel(_LABELS.get(y, y))
+    if title:
+        axes.set_title(title, loc="left", fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.margins(x=0.01)
+    axes.legend(frameon=False, loc="best")
+    return figure
+
+
+def _draw_run(axes: "Axes", xs: NDArray[np.float64], ys: NDArray[np.float64]) -> None:
+    window = max(1, len(ys) // 20)
+    axes.plot(xs, ys, color=ACCENT, alpha=0.3, linewidth=0.8, label="logged")
+    axes.plot(xs, _smoothed(ys, window), color=ACCENT, linewidth=1.8, label=f"mean of {window} rows")
+
+
+def _smoothed(ys: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Centred moving average; near the ends, over the part of the window that exists."""
+    sums = np.concatenate([[0.0], np.cumsum(ys)])
+    index = np.arange(len(ys))
+    begin = np.maximum(0, index - window // 2)
+    end = np.minimum(len(ys), index + (window + 1) // 2)
+    means: NDArray[np.float64] = (sums[end] - sums[begin]) / (end - begin)
+    return means
+
+
+def _draw_seeds(axes: "Axes", curves: list[Curve]) -> None:
+    begin, end = max(xs[0] for xs, _ in curves), min(xs[-1] for xs, _ in curves)
+    if begin > end:
+        raise ValueError("plot: the runs share no range of x")
+    grid = np.linspace(begin, end, _POINTS)
+    values = np.array([np.interp(grid, xs, ys) for xs, ys in curves])
+    low, high = np.array([bootstrap_interval(column) for column in values.T]).T
+    for i, (xs, ys) in enumerate(curves):
+        axes.plot(xs, ys, color=MUTED, alpha=0.6, linewidth=0.7, label="each seed" if i == 0 else None)
+    axes.fill_between(grid, low, high, color=ACCENT, alpha=0.2, linewidth=0, label="95 % bootstrap interval")
+    label = f"interquartile mean of {len(curves)} seeds"
+    axes.plot(grid, iqm(values, axis=0), color=ACCENT, linewidth=1.8, label=label)

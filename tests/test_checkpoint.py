@@ -1,0 +1,500 @@
+"""Checkpoints: exact round trips, damage found and named, nothing lost by a kill at any moment."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.numpy import load_file
+
+from fastrl import checkpoint
+from fastrl.checkpoint import CheckpointError, best, latest, mark_best, read, save_folder, verify, write
+from fastrl.state import DTYPES, decode, encode
+
+STATE = {
+    "params": np.arange(6, dtype=np.float32),
+    "rng": {"state": 2**127 + 1, "key": b"\x00\xff"},
+    "return": 1.5,
+}
+
+arrays = st.sampled_from(DTYPES).flatmap(
+    lambda name: hnp.arrays(name, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+)
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**200), 2**200)
+    | st.floats()
+    | st.text(st.characters(), max_size=5)
+    | st.binary(max_size=9)
+    | arrays
+)
+keys = st.text(max_size=4) | st.sampled_from(["a", "a.b", "b", "$array", "$", "__metadata__", "\ud800"])
+trees = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(keys, inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def assert_same(got: Any, expected: Any) -> None:
+    assert type(got) is type(expected)
+    if isinstance(expected, dict):
+        assert list(got) == list(expected)
+        for key in expected:
+            assert_same(got[key], expected[key])
+    elif isinstance(expected, list | tuple):
+        assert len(got) == len(expected)
+        for one, other in zip(got, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, np.ndarray):
+        assert (got.dtype, got.shape, got.tobytes()) == (expected.dtype, expected.shape, expected.tobytes())
+        assert got.flags.writeable
+    else:
+        assert repr(got) == repr(expected)  # tells -0.0 from 0.0, and nan is nan
+
+
+def flip(path: Path, offset: int, mask: int = 1) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= mask
+    path.write_bytes(data)
+
+
+def steps(run: Path) -> list[int]:
+    return sorted(int(entry.name[5:]) for entry in (run / "checkpoints").glob("ckpt-*"))
+
+
+# State trees
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.dictionaries(keys, trees, max_size=5))
+def test_any_state_comes_back_equal(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any]) -> None:
+    path = tmp_path_factory.mktemp("state") / "agent"
+    save_folder(path, state, algorithm="PPO", step=3)
+    got = read(path)
+    assert_same(got.state, state)
+    assert (got.algorithm, got.step, got.path) == ("PPO", 3, path)
+
+
+def test_tensors_are_named_by_their_path_and_readable_by_safetensors(tmp_path: Path) -> None:
+    state = {"policy": {"layers.0.weight": np.ones((2, 3), np.float32)}, "envs": [{"x": np.zeros(1)}]}
+    folder = write(tmp_path, 0, state, algorithm="PPO")
+    assert set(load_file(folder / "tensors.safetensors")) == {"policy.layers.0.weight", "envs.0.x"}
+
+
+def test_layouts_and_scalars_are_normalised(tmp_path: Path) -> None:
+    grid = np.arange(12.0).reshape(3, 4)
+    state = {
+        "t": grid.T,
+        "s": grid[::2, 1::2],
+        "be": grid.astype(">f8"),
+        "f": np.float32(0.1),
+        "i": np.uint64(2**63),
+    }
+    got = read(write(tmp_path, 0, state, algorithm="PPO")).state
+    np.testing.assert_array_equal(got["t"], grid.T)
+    np.testing.assert_array_equal(got["s"], grid[::2, 1::2])
+    assert_same(got["be"], grid)
+    assert_same([got["f"], got["i"]], [float(np.float32(0.1)), 2**63])
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"a": {"b": [0, object()]}}, r"state\.a\.b\.1 must be .*, got object"),
+        ({"a": {1: 2}}, r"keys of state\.a must be str, got 1"),
+        ({"a": np.array(["x"])}, r"state\.a must have a dtype of bool, .*, got <U1"),
+        ({"a": np.array([None])}, r"state\.a must have a dtype .*, got object"),
+        ({"a": np.zeros(2, np.complex128)}, r"state\.a must have a dtype .*, got complex128"),
+        ([1], r"state must be a dict, got list"),
+    ],
+)
+def test_what_cannot_be_stored_is_named_and_nothing_written(tmp_path: Path, state: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        write(tmp_path / "run", 0, state, algorithm="PPO")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "tree", [{"a": {"$array": "lost"}}, {"a": {"$eval": "1"}}, {"a": {"$array": "x", "b": 1}}]
+)
+def test_marks_that_encode_never_writes_are_refused(tree: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"lost|eval|array"):
+        decode(tree, {})
+
+
+def test_files_are_as_readable_as_the_umask_says(tmp_path: Path) -> None:
+    folder = write(tmp_path, 0, STATE, algorithm="PPO")
+    (tmp_path / "plain").touch()
+    for name in ("tensors.safetensors", "manifest.json"):
+        assert (folder / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_equal_states_give_equal_bytes(tmp_path: Path) -> None:
+    folders = [write(tmp_path / run, 7, STATE, algorithm="PPO", config={"lr": 3e-4}) for run in "ab"]
+    for name in ("tensors.safetensors", "manifest.json"):
+        one, other = ((folder / name).read_bytes() for folder in folders)
+        assert one == other
+
+
+# Runs: latest, best, rotation
+
+
+def test_run_reads_its_latest_and_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+    assert latest(tmp_path) is None
+    assert best(tmp_path) is None
+    for step in range(0, 700, 100):
+        folder = write(tmp_path, step, {**STATE, "step": step}, algorithm="PPO", keep=2, best=step == 100)
+        assert latest(tmp_path) == folder == tmp_path / f"checkpoints/ckpt-{step:012d}"
+    assert steps(tmp_path) == [100, 500, 600]
+    assert best(tmp_path) == tmp_path / "checkpoints/ckpt-000000000100"
+    assert read(tmp_path).state["step"] == 600
+    mark_best(tmp_path, 500)
+    write(tmp_path, 700, STATE, algorithm="PPO", keep=1)
+    assert steps(tmp_path) == [500, 700]
+    with pytest.raises(CheckpointError, match="ckpt-000000000042 does not exist"):
+        mark_best(tmp_path, 42)
+
+
+def test_a_run_resumed_from_further_back_leaves_its_old_future(tmp_path: Path) -> None:
+    for step in (0, 100, 200, 300):
+        write(tmp_path, step, STATE, algorithm="PPO", keep=9, best=step == 200)
+    write(tmp_path, 150, {"new": True}, algorithm="PPO", keep=9)
+    assert steps(tmp_path) == [0, 100, 150, 200]
+    assert read(tmp_path).step == 150
+
+
+def test_writing_a_step_again_replaces_it(tmp_path: Path) -> None:
+    write(tmp_path, 5, {"x": 1}, algorithm="PPO")
+    write(tmp_path, 5, {"x": 2}, algorithm="PPO", keep=1)
+    assert read(tmp_path).state == {"x": 2}
+    assert sorted(entry.name for entry in (tmp_path / "checkpoints").iterdir()) == [
+        "ckpt-000000000005",
+        "latest",
+    ]
+
+
+def test_manifest_holds_config_and_verify_returns_it(tmp_path: Path) -> None:
+    config = {"hidden": (64, 64), "target_kl": float("inf"), "env": "CartPole-v1"}
+    folder = write(tmp_path, 1, STATE, algorithm="PPO", config=config)
+    assert read(folder).manifest["config"] == config
+    assert (
+        verify(folder)["files"]["tensors.safetensors"]["bytes"]
+        == (folder / "tensors.safetensors").stat().st_size
+    )
+    with pytest.raises(TypeError, match="config must not hold arrays or bytes, got mean"):
+        write(tmp_path, 2, STATE, algorithm="PPO", config={"mean": np.zeros(2)})
+
+
+@pytest.mark.parametrize(("step", "keep"), [(-1, 3), (1, 0)])
+def test_bad_numbers_are_refused(tmp_path: Path, step: int, keep: int) -> None:
+    with pytest.raises(ValueError, match=r"step must be >= 0, got -1|keep must be >= 1, got 0"):
+        write(tmp_path, step, STATE, algorithm="PPO", keep=keep)
+
+
+# Damage
+
+
+def test_missing_things_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere does not exist"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="is not a checkpoint: it has no manifest"):
+        read(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match="has no checkpoint yet"):
+        read(tmp_path)
+
+
+def test_other_algorithm_and_newer_format_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 0, STATE, algorithm="DQN")
+    assert read(tmp_path, algorithm="DQN").step == 0
+    with pytest.raises(CheckpointError, match="checkpoint is of DQN, not PPO"):
+        read(tmp_path, algorithm="PPO")
+    monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
+    write(tmp_path, 1, STATE, algorithm="DQN")
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"ckpt-0+1 has format version 2, .* reads up to 1: upgrade it"):
+        read(tmp_path)  # and does not fall back to step 0: that would silently lose training
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        (
+            "tensors.safetensors",
+            lambda path: flip(path, path.stat().st_size - 1),
+            "is corrupt: its checksum differs",
+        ),
+        ("tensors.safetensors", lambda path: os.truncate(path, 20), r"is truncated: 20 of \d+ bytes"),
+        ("tensors.safetensors", lambda path: path.unlink(), "is missing"),
+        (
+            "manifest.json",
+            lambda path: path.write_text(path.read_text().replace("1.5", "2.5")),
+            "checksum differs",
+        ),
+        ("manifest.json", lambda path: os.truncate(path, 40), "is corrupt"),
+        ("manifest.json", lambda path: path.write_text("[" * 100_000), "is corrupt"),
+        ("manifest.json", lambda path: path.write_text("{}"), "is not the manifest of a fastrl checkpoint"),
+        ("manifest.json", lambda path: path.unlink(), "has no manifest.json"),
+    ],
+)
+def test_damage_is_named_and_the_run_falls_back(tmp_path: Path, file: str, damage: Any, message: str) -> None:
+    write(tmp_path, 1, {**STATE, "which": "older"}, algorithm="PPO")
+    folder = write(tmp_path, 2, STATE, algorithm="PPO")
+    damage(folder / file)
+    with pytest.raises(CheckpointError, match=message):
+        read(folder)
+    with pytest.warns(RuntimeWarning, match=f"read ckpt-000000000001 instead: .*{message}"):
+        assert read(tmp_path).state["which"] == "older"
+    damage(tmp_path / "checkpoints/ckpt-000000000001" / file)
+    with pytest.raises(CheckpointError, match="has no valid checkpoint"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("pointer", [None, b"", b"../../etc\n", b"ckpt-000000000009\n", b"\xff\xfe"])
+def test_a_lost_pointer_is_reported_and_the_newest_read(tmp_path: Path, pointer: bytes | None) -> None:
+    for step in (1, 2):
+        write(tmp_path, step, STATE, algorithm="PPO")
+    path = tmp_path / "checkpoints/latest"
+    path.unlink() if pointer is None else path.write_bytes(pointer)
+    with pytest.warns(RuntimeWarning, match="latest is missing or names no checkpoint"):
+        assert read(tmp_path).step == 2
+    assert latest(tmp_path) == tmp_path / "checkpoints/ckpt-000000000002"
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_no_flipped_bit_or_lost_tail_passes(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = save_folder(tmp_path_factory.mktemp("fuzz") / "agent", STATE, algorithm="PPO")
+    path = folder / data.draw(st.sampled_from(["manifest.json", "tensors.safetensors"]))
+    offset = data.draw(st.integers(0, path.stat().st_size - 1))
+    if data.draw(st.booleans()):
+        flip(path, offset, 1 << data.draw(st.integers(0, 7)))
+    else:
+        os.truncate(path, offset)
+    try:
+        got = read(folder)
+    except CheckpointError:
+        return
+    assert_same(got.state, STATE)  # a blank of the manifest's layout became another blank
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    folder = save_folder(tmp_path / "agent", STATE, algorithm="PPO")
+    evil = b"cos\nsystem\n(S'touch " + bytes(tmp_path / "owned") + b"'\ntR."
+    for file in ("manifest.json", "tensors.safetensors"):
+        (folder / file).write_bytes(evil)
+        with pytest.raises(CheckpointError):
+            read(folder)
+    assert not (tmp_path / "owned").exists()
+
+
+# Failing writes
+
+
+def test_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 1, STATE, algorithm="PPO")
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"cannot write checkpoint .*ckpt-0+2: No space left on device"):
+        write(tmp_path, 2, STATE, algorithm="PPO")
+    monkeypatch.undo()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
+    assert read(tmp_path).step == 1
+
+
+def test_a_file_that_cannot_grow_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
+    write(tmp_path, 1, STATE, algorithm="PPO")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (100_000, hard)
+    )  # safetensors' own write fails, as on a full disk
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write checkpoint .*ckpt-0+2: .*File too large"):
+            write(tmp_path, 2, {"large": np.ones(100_000)}, algorithm="PPO")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "ckpt-000000000001",
+        "latest",
+    ]
+    assert read(tmp_path).step == 1
+
+
+def test_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        CheckpointError, match=r"cannot write checkpoint .*file/run/checkpoints/ckpt-.*: Not a directory"
+    ):
+        write(tmp_path / "file" / "run", 0, STATE, algorithm="PPO")
+
+
+def test_save_folder_replaces_a_checkpoint_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "models" / "agent"
+    save_folder(path, {"x": 1}, algorithm="PPO")
+    assert save_folder(path, {"x": 2}, algorithm="PPO", step=9) == path
+    assert (read(path).state, read(path).step) == ({"x": 2}, 9)
+    assert [entry.name for entry in path.parent.iterdir()] == ["agent"]
+
+    (path / "notes.txt").write_text("precious")
+    with pytest.raises(CheckpointError, match=r"holds files besides a checkpoint \(notes.txt\)"):
+        save_folder(path, {"x": 3}, algorithm="PPO")
+    (path / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="exists and is not a fastrl checkpoint"):
+        save_folder(path, {"x": 3}, algorithm="PPO")
+    with pytest.raises(CheckpointError, match="exists and is not a fastrl checkpoint"):
+        save_folder(path / "notes.txt", {"x": 3}, algorithm="PPO")
+    assert (path / "notes.txt").read_text() == "precious"
+
+    (tmp_path / "empty").mkdir()
+    assert read(save_folder(tmp_path / "empty", {"x": 4}, algorithm="PPO")).state == {"x": 4}
+
+
+def test_a_failing_replacement_puts_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_folder(tmp_path / "agent", {"x": 1}, algorithm="PPO")
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name.startswith(".tmp-"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(CheckpointError, match="Input/output error"):
+        save_folder(path, {"x": 2}, algorithm="PPO")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["agent"]
+    assert read(path).state == {"x": 1}
+
+
+# Kills. The child processes are forked by a script of their own, which is single-threaded and imports once.
+
+PROLOGUE = """
+import itertools, json, os, signal, sys, time, warnings
+from pathlib import Path
+import numpy as np
+from fastrl.checkpoint import latest, read, save_folder, verify, write
+
+run, agent = Path(sys.argv[1]), Path(sys.argv[2])
+state = lambda step: {"step": step, "data": np.full(5000, step)}
+
+def check(got):
+    assert got.state["step"] == got.step and (got.state["data"] == got.step).all()
+    return got.step
+
+def child(function):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+        finally:
+            os._exit(0)
+    return pid
+"""
+
+RANDOM_KILLS = (
+    PROLOGUE
+    + """
+def loop():
+    for step in itertools.count(read(run).step + 1):
+        write(run, step, state(step), algorithm="PPO", keep=2)
+
+write(run, 0, state(0), algorithm="PPO")
+rng, seen = np.random.default_rng(0), [0]
+for _ in range(15):
+    pid = child(loop)
+    time.sleep(rng.uniform(0.005, 0.06))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    seen.append(check(read(run)))
+assert seen == sorted(seen), seen
+print(json.dumps(seen[-1]))
+"""
+)
+
+KILLS_AT_EVERY_CALL = (
+    PROLOGUE
+    + """
+def dying(at, function):
+    def run_to_death():
+        calls = itertools.count(1)
+        def counted(call):
+            def wrapper(*args, **kwargs):
+                if next(calls) == at:
+                    os._exit(9)
+                return call(*args, **kwargs)
+            return wrapper
+        for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
+            setattr(os, name, counted(getattr(os, name)))
+        function()
+    return run_to_death
+
+def killed_everywhere(function, recovered):
+    for at in itertools.count(1):
+        _, status = os.waitpid(child(dying(at, function)), 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            recovered()
+        if os.waitstatus_to_exitcode(status) == 0:
+            return at
+
+write(run, 0, state(0), algorithm="PPO")
+write(run, 1, state(1), algorithm="PPO")
+writes = killed_everywhere(  # the first write of step 2 that completes makes all later ones replace it
+    lambda: write(run, 2, state(2), algorithm="PPO", keep=1),
+    lambda: (check(read(run)), verify(latest(run))),
+)
+assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["ckpt-000000000002", "latest"]
+save_folder(agent, state(0), algorithm="PPO")
+saves = killed_everywhere(
+    lambda: save_folder(agent, state(1), algorithm="PPO", step=1),
+    lambda: check(read(agent)),
+)
+assert read(agent).step == 1
+print(json.dumps([writes, saves]))
+"""
+)
+
+
+def run_script(script: str, tmp_path: Path) -> Any:
+    command = [sys.executable, "-c", script, str(tmp_path / "run"), str(tmp_path / "agent")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_killed_at_random_moments_a_run_always_reads(tmp_path: Path) -> None:
+    assert run_script(RANDOM_KILLS, tmp_path) > 0
+
+
+def test_killed_before_every_system_call_a_checkpoint_always_reads(tmp_path: Path) -> None:
+    writes, saves = run_script(KILLS_AT_EVERY_CALL, tmp_path)
+    assert writes > 10
+    assert saves > 8
+
+
+def test_encode_names_tensors_uniquely() -> None:
+    state = {"a.b": np.zeros(1), "a": {"b": np.ones(1)}, "__metadata__": np.ones(2)}
+    tree, tensors = encode(state)
+    assert set(tensors) == {"a.b", "a.b#2", "__metadata__#2"}
+    assert_same(decode(tree, tensors), state)
