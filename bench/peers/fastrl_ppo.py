@@ -5,7 +5,7 @@ import protocol
 
 
 class Fastrl:
-    PACKAGES = ("fastrl-engine", "gymnasium", "numpy")
+    VERSIONS = {"fastrl": fastrl.__version__, **protocol.versions("gymnasium", "numpy")}
 
     def __init__(self, setting, seed) -> None:
         self.setting = setting

@@ -2,7 +2,7 @@
 
 Each script wraps one library's public training call in a class with this interface and hands it to `main`:
 
-    PACKAGES               distributions whose versions are reported
+    VERSIONS               of the library and of what it stands on
     Class(setting, seed)   builds the agent
     warm_up()              once, untimed: JIT compilation, lazy imports, first calls
     learn(stop=None)       trains for setting.total_timesteps, or until stop(returns) says so at a point
@@ -47,9 +47,13 @@ class Setting:
 
 SETTINGS = {
     "A": Setting(num_envs=8, minibatch_size=256, total_timesteps=204_800),
-    "B": Setting(num_envs=1024, minibatch_size=32_768, total_timesteps=5_242_880),
+    "B": Setting(num_envs=1024, minibatch_size=32_768, total_timesteps=10_485_760),
     "C": Setting(num_envs=8, minibatch_size=256, total_timesteps=512_000),  # at most
 }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    return {name: version(name) for name in packages}
 
 
 def mean_of_last(returns) -> float | None:
@@ -115,4 +119,4 @@ def main(library) -> None:
         result = time_to_solved(library, SETTINGS[name], seed, started)
     else:
         result = throughput(library, SETTINGS[name], seed)
-    print(json.dumps({"versions": {name: version(name) for name in library.PACKAGES}, **result}))
+    print(json.dumps({"versions": library.VERSIONS, **result}))

@@ -56,7 +56,7 @@ def mode(actor, obs):
 
 
 class Rejax:
-    PACKAGES = ("rejax", "gymnax", "jax", "jaxlib", "numpy")
+    VERSIONS = protocol.versions("rejax", "gymnax", "jax", "jaxlib", "numpy")
 
     def __init__(self, setting, seed) -> None:
         self.setting = setting

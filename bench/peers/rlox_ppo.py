@@ -16,7 +16,7 @@ class Stop(Callback):
 
 
 class Rlox:
-    PACKAGES = ("rlox", "torch", "numpy")
+    VERSIONS = protocol.versions("rlox", "torch", "numpy")
 
     def __init__(self, setting, seed) -> None:
         torch.set_num_threads(1)

@@ -18,7 +18,7 @@ class Stop(BaseCallback):
 
 
 class StableBaselines3:
-    PACKAGES = ("stable-baselines3", "torch", "gymnasium", "numpy")
+    VERSIONS = protocol.versions("stable-baselines3", "torch", "gymnasium", "numpy")
 
     def __init__(self, setting, seed) -> None:
         torch.set_num_threads(1)
