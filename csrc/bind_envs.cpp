@@ -22,7 +22,7 @@ namespace {
 
 constexpr int64_t kReleaseGil = 1024;  // envs whose step takes longer than handing the GIL over
 
-using Actions = py::array_t<int64_t, py::array::c_style>;
+using Actions = py::array_t<int64_t, py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
 using Mask = py::array_t<bool, py::array::c_style>;
 
 // step(actions) takes the array by the C API: pybind11's own arguments would cost more than a small step.

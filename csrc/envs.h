@@ -74,9 +74,9 @@ class VecEnv {
   void reset(const uint8_t* mask, double low, double high);
   bool started() const;  // whether reset was called
 
-  // One step of all envs with the object's autoreset mode, int64 [N] actions. Returns -1, or the first env
-  // that cannot step (its action is out of range; or its episode is over and autoreset is disabled): then
-  // nothing changed.
+  // One step of all envs, once reset, with the object's autoreset mode; int64 [N] actions. Returns -1, or the
+  // first env that cannot step (its action is out of range; or its episode is over and autoreset is
+  // disabled): then nothing changed.
   int64_t step(const int64_t* action);
   // The same without looking at the actions. Out-of-range ones have an unspecified, memory-safe effect.
   int64_t step_unchecked(const int64_t* action);

@@ -69,7 +69,7 @@ ActTuple act_on(const NetworkPlan& net, const Array<float>& params, const Array<
   thread_local FloatBuffer y;
   const int64_t bad = act(net, params.data(), obs.data(), n, y.at_least(n * net.plan.out), seed, counter,
                           action.mutable_data(), log_prob.mutable_data(), value.mutable_data());
-  if (bad >= 0) throw NotFinite("the policy's logits are not finite in row " + std::to_string(bad));
+  if (bad >= 0) throw NotFinite("the policy's output is not finite in row " + std::to_string(bad));
   return py::make_tuple(action, log_prob, value);
 }
 
@@ -156,7 +156,7 @@ class Rollout {
     std::memcpy(obs, env_.obs(), static_cast<size_t>(n_ * d_) * sizeof(float));
     const int64_t bad = act(net_, params, obs, n_, y_.data(), seed, counter, action_ + t * n_,
                             log_prob_ + t * n_, value_ + t * n_);
-    if (bad >= 0) fail("the policy's logits", bad, counter);
+    if (bad >= 0) fail("the policy's output", bad, counter);
   }
 
   void step(int64_t t, uint64_t counter) {

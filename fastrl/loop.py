@@ -81,7 +81,7 @@ class _Run:
         self.agent = agent
         self.log_dir = log_dir
         self.eval_episodes = eval_episodes
-        tenth = max(1, (agent.total_timesteps - agent.num_timesteps) // 10)
+        tenth = max(1, agent.total_timesteps // 10)
         self.eval_interval = eval_interval or (tenth if log_dir else 0)
         self.checkpoint_interval = checkpoint_interval or tenth
         self.log_interval = max(1, agent.total_timesteps // LOG_ROWS)

@@ -68,8 +68,8 @@ class RunningMeanStd:
         return np.clip(z, -clip, clip).astype(np.float32)
 
     def state(self) -> dict[str, Any]:
-        """A copy of the statistics, for a checkpoint."""
-        return {"count": self.count, "mean": self.mean.copy(), "var": self.var.copy()}
+        """The statistics, for a checkpoint; later updates do not change it."""
+        return {"count": self.count, "mean": self.mean, "var": self.var}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what ``state`` returned.
@@ -149,8 +149,8 @@ class ReturnNormalizer:
         return np.clip(z, -clip, clip).astype(np.float32)
 
     def state(self) -> dict[str, Any]:
-        """A copy of the returns and statistics, for a checkpoint."""
-        return {"returns": self.returns.copy(), "statistics": self.statistics.state()}
+        """Returns and statistics, for a checkpoint; later updates do not change it."""
+        return {"returns": self.returns, "statistics": self.statistics.state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what ``state`` returned.

@@ -1,10 +1,8 @@
 """Checkpoints: exact round trips, damage found and named, nothing lost by a kill at any moment."""
 
-import json
 import os
 import resource
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,58 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from safetensors.numpy import load_file
 
 from fastrl import checkpoint
 from fastrl.checkpoint import CheckpointError, best, latest, mark_best, read, save_folder, verify, write
-from fastrl.state import DTYPES, decode, encode
 
 STATE = {
     "params": np.arange(6, dtype=np.float32),
     "rng": {"state": 2**127 + 1, "key": b"\x00\xff"},
     "return": 1.5,
 }
-
-arrays = st.sampled_from(DTYPES).flatmap(
-    lambda name: hnp.arrays(name, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
-)
-leaves = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**200), 2**200)
-    | st.floats()
-    | st.text(st.characters(), max_size=5)
-    | st.binary(max_size=9)
-    | arrays
-)
-keys = st.text(max_size=4) | st.sampled_from(["a", "a.b", "b", "$array", "$", "__metadata__", "\ud800"])
-trees = st.recursive(
-    leaves,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.lists(inner, max_size=3).map(tuple)
-        | st.dictionaries(keys, inner, max_size=4)
-    ),
-    max_leaves=12,
-)
-
-
-def assert_same(got: Any, expected: Any) -> None:
-    assert type(got) is type(expected)
-    if isinstance(expected, dict):
-        assert list(got) == list(expected)
-        for key in expected:
-            assert_same(got[key], expected[key])
-    elif isinstance(expected, list | tuple):
-        assert len(got) == len(expected)
-        for one, other in zip(got, expected, strict=True):
-            assert_same(one, other)
-    elif isinstance(expected, np.ndarray):
-        assert (got.dtype, got.shape, got.tobytes()) == (expected.dtype, expected.shape, expected.tobytes())
-        assert got.flags.writeable
-    else:
-        assert repr(got) == repr(expected)  # tells -0.0 from 0.0, and nan is nan
 
 
 def flip(path: Path, offset: int, mask: int = 1) -> None:
@@ -74,66 +29,6 @@ def flip(path: Path, offset: int, mask: int = 1) -> None:
 
 def steps(run: Path) -> list[int]:
     return sorted(int(entry.name[5:]) for entry in (run / "checkpoints").glob("ckpt-*"))
-
-
-# State trees
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.dictionaries(keys, trees, max_size=5))
-def test_any_state_comes_back_equal(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any]) -> None:
-    path = tmp_path_factory.mktemp("state") / "agent"
-    save_folder(path, state, algorithm="PPO", step=3)
-    got = read(path)
-    assert_same(got.state, state)
-    assert (got.algorithm, got.step, got.path) == ("PPO", 3, path)
-
-
-def test_tensors_are_named_by_their_path_and_readable_by_safetensors(tmp_path: Path) -> None:
-    state = {"policy": {"layers.0.weight": np.ones((2, 3), np.float32)}, "envs": [{"x": np.zeros(1)}]}
-    folder = write(tmp_path, 0, state, algorithm="PPO")
-    assert set(load_file(folder / "tensors.safetensors")) == {"policy.layers.0.weight", "envs.0.x"}
-
-
-def test_layouts_and_scalars_are_normalised(tmp_path: Path) -> None:
-    grid = np.arange(12.0).reshape(3, 4)
-    state = {
-        "t": grid.T,
-        "s": grid[::2, 1::2],
-        "be": grid.astype(">f8"),
-        "f": np.float32(0.1),
-        "i": np.uint64(2**63),
-    }
-    got = read(write(tmp_path, 0, state, algorithm="PPO")).state
-    np.testing.assert_array_equal(got["t"], grid.T)
-    np.testing.assert_array_equal(got["s"], grid[::2, 1::2])
-    assert_same(got["be"], grid)
-    assert_same([got["f"], got["i"]], [float(np.float32(0.1)), 2**63])
-
-
-@pytest.mark.parametrize(
-    ("state", "message"),
-    [
-        ({"a": {"b": [0, object()]}}, r"state\.a\.b\.1 must be .*, got object"),
-        ({"a": {1: 2}}, r"keys of state\.a must be str, got 1"),
-        ({"a": np.array(["x"])}, r"state\.a must have a dtype of bool, .*, got <U1"),
-        ({"a": np.array([None])}, r"state\.a must have a dtype .*, got object"),
-        ({"a": np.zeros(2, np.complex128)}, r"state\.a must have a dtype .*, got complex128"),
-        ([1], r"state must be a dict, got list"),
-    ],
-)
-def test_what_cannot_be_stored_is_named_and_nothing_written(tmp_path: Path, state: Any, message: str) -> None:
-    with pytest.raises(TypeError, match=message):
-        write(tmp_path / "run", 0, state, algorithm="PPO")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    "tree", [{"a": {"$array": "lost"}}, {"a": {"$eval": "1"}}, {"a": {"$array": "x", "b": 1}}]
-)
-def test_marks_that_encode_never_writes_are_refused(tree: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"lost|eval|array"):
-        decode(tree, {})
 
 
 def test_files_are_as_readable_as_the_umask_says(tmp_path: Path) -> None:
@@ -293,7 +188,7 @@ def test_no_flipped_bit_or_lost_tail_passes(
         got = read(folder)
     except CheckpointError:
         return
-    assert_same(got.state, STATE)  # a blank of the manifest's layout became another blank
+    assert repr(got.state) == repr(STATE)  # a blank of the manifest's layout became another blank
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
@@ -387,114 +282,42 @@ def test_a_failing_replacement_puts_the_old_one_back(tmp_path: Path, monkeypatch
     assert read(path).state == {"x": 1}
 
 
-# Kills. The child processes are forked by a script of their own, which is single-threaded and imports once.
+def test_everything_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    renamed: dict[str, list[str]] = {}
+    fsync, rename, replace = os.fsync, Path.rename, Path.replace
 
-PROLOGUE = """
-import itertools, json, os, signal, sys, time, warnings
-from pathlib import Path
-import numpy as np
-from fastrl.checkpoint import latest, read, save_folder, verify, write
+    def recorded_sync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
 
-run, agent = Path(sys.argv[1]), Path(sys.argv[2])
-state = lambda step: {"step": step, "data": np.full(5000, step)}
+    def recorded(move: Any) -> Any:
+        def wrapper(self: Path, target: Path) -> Path:
+            renamed[Path(target).name], synced[:] = list(synced), []
+            return move(self, target)  # type: ignore[no-any-return]
 
-def check(got):
-    assert got.state["step"] == got.step and (got.state["data"] == got.step).all()
-    return got.step
+        return wrapper
 
-def child(function):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            function()
-        finally:
-            os._exit(0)
-    return pid
-"""
-
-RANDOM_KILLS = (
-    PROLOGUE
-    + """
-def loop():
-    for step in itertools.count(read(run).step + 1):
-        write(run, step, state(step), algorithm="PPO", keep=2)
-
-write(run, 0, state(0), algorithm="PPO")
-rng, seen = np.random.default_rng(0), [0]
-for _ in range(15):
-    pid = child(loop)
-    time.sleep(rng.uniform(0.005, 0.06))
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    seen.append(check(read(run)))
-assert seen == sorted(seen), seen
-print(json.dumps(seen[-1]))
-"""
-)
-
-KILLS_AT_EVERY_CALL = (
-    PROLOGUE
-    + """
-def dying(at, function):
-    def run_to_death():
-        calls = itertools.count(1)
-        def counted(call):
-            def wrapper(*args, **kwargs):
-                if next(calls) == at:
-                    os._exit(9)
-                return call(*args, **kwargs)
-            return wrapper
-        for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
-            setattr(os, name, counted(getattr(os, name)))
-        function()
-    return run_to_death
-
-def killed_everywhere(function, recovered):
-    for at in itertools.count(1):
-        _, status = os.waitpid(child(dying(at, function)), 0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            recovered()
-        if os.waitstatus_to_exitcode(status) == 0:
-            return at
-
-write(run, 0, state(0), algorithm="PPO")
-write(run, 1, state(1), algorithm="PPO")
-writes = killed_everywhere(  # the first write of step 2 that completes makes all later ones replace it
-    lambda: write(run, 2, state(2), algorithm="PPO", keep=1),
-    lambda: (check(read(run)), verify(latest(run))),
-)
-assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["ckpt-000000000002", "latest"]
-save_folder(agent, state(0), algorithm="PPO")
-saves = killed_everywhere(
-    lambda: save_folder(agent, state(1), algorithm="PPO", step=1),
-    lambda: check(read(agent)),
-)
-assert read(agent).step == 1
-print(json.dumps([writes, saves]))
-"""
-)
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+    monkeypatch.setattr(Path, "rename", recorded(rename))
+    monkeypatch.setattr(Path, "replace", recorded(replace))
+    folder = write(tmp_path, 1, STATE, algorithm="PPO")
+    temporary = f".tmp-{folder.name}-{os.getpid()}"
+    assert renamed == {
+        folder.name: ["tensors.safetensors", "manifest.json", temporary],
+        "latest": ["checkpoints", ".latest.tmp"],
+    }
+    assert synced == ["checkpoints"]
 
 
-def run_script(script: str, tmp_path: Path) -> Any:
-    command = [sys.executable, "-c", script, str(tmp_path / "run"), str(tmp_path / "agent")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_killed_at_random_moments_a_run_always_reads(tmp_path: Path) -> None:
-    assert run_script(RANDOM_KILLS, tmp_path) > 0
-
-
-def test_killed_before_every_system_call_a_checkpoint_always_reads(tmp_path: Path) -> None:
-    writes, saves = run_script(KILLS_AT_EVERY_CALL, tmp_path)
-    assert writes > 10
-    assert saves > 8
-
-
-def test_encode_names_tensors_uniquely() -> None:
-    state = {"a.b": np.zeros(1), "a": {"b": np.ones(1)}, "__metadata__": np.ones(2)}
-    tree, tensors = encode(state)
-    assert set(tensors) == {"a.b", "a.b#2", "__metadata__#2"}
-    assert_same(decode(tree, tensors), state)
+def test_the_next_write_clears_what_kills_left(tmp_path: Path) -> None:
+    for step in (1, 2):
+        write(tmp_path, step, STATE, algorithm="PPO")
+    folder = tmp_path / "checkpoints"
+    (folder / "ckpt-000000000001").rename(folder / ".old-ckpt-000000000001")  # killed between two renames
+    shutil.copytree(folder / "ckpt-000000000002", folder / ".old-ckpt-000000000002")  # and after them
+    (folder / ".tmp-ckpt-000000000003-99").mkdir()
+    assert read(folder / "ckpt-000000000001").step == 1
+    write(tmp_path, 3, STATE, algorithm="PPO")
+    names = [f"ckpt-00000000000{step}" for step in (1, 2, 3)]
+    assert sorted(path.name for path in folder.iterdir()) == [*names, "latest"]

@@ -116,6 +116,15 @@ def test_resuming_drops_rows_of_later_steps(tmp_path: Path) -> None:
     assert [(event.step, event.session_log.status) for event in restarts] == [(21, 1)]
 
 
+def test_long_names_and_large_steps_are_encoded(tmp_path: Path) -> None:
+    log = RunLogger(tmp_path, csv=False)
+    rows = [(step, "x" * step.bit_length() ** 2, 0.5) for step in (1, 127, 128, 255, 300, 2**40)]
+    for step, name, value in rows:
+        log.log(step, {name: value})
+    log.close()
+    assert scalars(tmp_path) == rows
+
+
 def test_a_logger_without_a_folder_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     log = RunLogger(None)

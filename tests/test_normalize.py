@@ -180,6 +180,7 @@ def test_statistics_continue_bit_for_bit_after_a_checkpoint(tmp_path: Any) -> No
     rng = np.random.default_rng(3)
     data = rng.normal(size=(20, 4))
     straight, first = ReturnNormalizer(4, 0.99), ReturnNormalizer(4, 0.99)
+    fresh = first.state()
     for reward in data:
         straight.update(reward, reward > 1)
     for reward in data[:10]:
@@ -191,3 +192,5 @@ def test_statistics_continue_bit_for_bit_after_a_checkpoint(tmp_path: Any) -> No
         resumed.update(reward, reward > 1)
     assert repr(resumed.state()) == repr(straight.state())
     assert resumed.statistics.var == straight.statistics.var
+    first.load_state(fresh)  # what state() returned stayed as it was
+    assert repr(first.state()) == repr(ReturnNormalizer(4, 0.99).state())

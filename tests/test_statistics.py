@@ -64,6 +64,18 @@ def test_interval_is_stratified_by_task() -> None:
     assert 0.2 < high - low < 2  # resampled without strata it would be hundreds
 
 
+def test_tasks_are_resampled_independently() -> None:
+    opposite = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    low, high = bootstrap_interval(opposite, np.mean)  # whole rows would always have mean 1/2
+    assert low < 0.4 < 0.6 < high
+
+
+def test_an_outlier_moves_the_mean_not_the_iqm() -> None:
+    x = np.append(np.random.default_rng(0).normal(size=19), 1e6)
+    assert bootstrap_interval(x)[1] < 2
+    assert bootstrap_interval(x, np.mean)[1] > 1e4
+
+
 def test_one_run_has_an_interval_of_width_zero() -> None:
     assert bootstrap_interval([3.0]) == (3.0, 3.0)
 

@@ -130,6 +130,10 @@ class PPO(Algorithm):
             batch.reward, batch.value, batch.next_value, batch.terminated, batch.truncated,
             gamma=config.gamma, lam=config.gae_lambda,
         )  # fmt: skip
+        if not np.isfinite(advantage).all():
+            raise FloatingPointError(
+                f"the advantage is not finite in the batch after step {self.num_timesteps}"
+            )
         return_ = advantage + batch.value
         learning_rate = config.learning_rate
         if config.anneal_lr:
@@ -181,7 +185,7 @@ class PPO(Algorithm):
 
     def act(self, obs: NDArray[Any], deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]; drawn ones come from their own random stream."""
-        obs = obs.reshape(len(obs), -1)
+        obs = obs.reshape(len(obs), self.policy.network.spec.inputs)
         if deterministic:
             return self.policy.mode(obs)
         self.predictions += 1

@@ -22,6 +22,8 @@ def seed_list(op: str, seed: Seed, num_envs: int) -> list[int | None] | None:
         return None
     if isinstance(seed, int | np.integer):
         seeds: list[int | None] = list(range(int(seed), int(seed) + num_envs))
+    elif not isinstance(seed, Sequence | np.ndarray):
+        raise TypeError(f"{op}: seed must be an int, one int or None an env, or None, got {seed!r}")
     else:
         seeds = [None if item is None else _integer(op, i, item) for i, item in enumerate(seed)]
     if len(seeds) != num_envs:

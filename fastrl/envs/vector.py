@@ -280,7 +280,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
             raise TypeError(f"{wanted}, got {describe(given)}")
         if given.shape != (self.num_envs,):
             raise ValueError(f"{wanted}, got {describe(given)}")
-        env = self._step(np.ascontiguousarray(given, np.int64))
+        env = self._step(np.require(given, np.int64, ["C", "A"]))
         if env is None:
             return
         where = f"{self.env_id} step: env {env}, step {self._core.elapsed[env]} of its episode"

@@ -1,0 +1,142 @@
+"""Env-steps a second of compiled CartPole-v1 against Gymnasium's, through the public ``VectorEnv.step``.
+
+    python bench/bench_envs.py [--num-envs 1 8 64 1024 8192] [--rounds 9] [--json FILE]
+
+One thread, NEXT_STEP autoreset, int64 actions drawn beforehand. A step reads the actions (8 N bytes) and
+returns observations float32 [N, 4], rewards and two flag arrays (fresh ones, unless the row says copy=False).
+SyncVectorEnv and ours return the same bytes, which is checked before anything is timed. CartPoleVectorEnv
+seeds all envs from one generator, so it is checked a step at a time from our states; its rewards are float32.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+import fastrl
+from fastrl import _core
+
+SYNC_CAP = 1024  # SyncVectorEnv is flat long before, and 8192 of its envs take minutes
+Maker = Callable[[int], Any]
+OURS, UNCOPIED, SYNC, NUMPY = "fastrl", "fastrl copy=False", "SyncVectorEnv", "CartPoleVectorEnv"
+MAKERS: dict[str, Maker] = {
+    OURS: lambda n: gymnasium.make_vec("fastrl/CartPole-v1", num_envs=n),
+    UNCOPIED: lambda n: gymnasium.make_vec("fastrl/CartPole-v1", num_envs=n, copy=False),
+    SYNC: lambda n: gymnasium.make_vec("CartPole-v1", num_envs=n, vectorization_mode="sync"),
+    NUMPY: lambda n: gymnasium.make_vec("CartPole-v1", num_envs=n, vectorization_mode="vector_entry_point"),
+}
+
+
+def check_sync(num_envs: int = 64, steps: int = 600) -> None:
+    """Raises unless ours and SyncVectorEnv return the same bytes."""
+    ours, theirs = MAKERS[OURS](num_envs), MAKERS[SYNC](num_envs)
+    results = [(ours.reset(seed=0), theirs.reset(seed=0))]
+    for actions in np.random.default_rng(0).integers(0, 2, (steps, num_envs)):
+        results.append((ours.step(actions), theirs.step(actions)))
+    for step, (a, b) in enumerate(results):
+        for x, y in zip(a[:-1], b[:-1], strict=True):
+            if x.dtype != y.dtype or x.tobytes() != y.tobytes():
+                raise SystemExit(f"step {step}: fastrl and SyncVectorEnv differ; no ratios")
+
+
+def check_numpy(num_envs: int = 64, steps: int = 600) -> None:
+    """Raises unless ours and CartPoleVectorEnv step from the same states to the same observations."""
+    ours, theirs = MAKERS[OURS](num_envs), MAKERS[NUMPY](num_envs)
+    ours.reset(seed=0), theirs.reset(seed=0)
+    for step, actions in enumerate(np.random.default_rng(0).integers(0, 2, (steps, num_envs))):
+        running = ~ours._core.needs_reset
+        theirs.state, theirs.prev_done = ours.state.T, np.zeros(num_envs, bool)
+        a, b = ours.step(actions), theirs.step(actions)
+        if a[0][running].tobytes() != b[0][running].tobytes() or (a[2] != b[2])[running].any():
+            raise SystemExit(f"step {step}: fastrl and CartPoleVectorEnv differ; no ratios")
+
+
+def stepper(maker: Maker, num_envs: int) -> Callable[[], int]:
+    """A function that takes 64 steps with fixed random actions and returns how many env-steps that was."""
+    env = maker(num_envs)
+    env.reset(seed=0)
+    actions = list(np.random.default_rng(0).integers(0, 2, (64, num_envs)))
+    step = env.step
+
+    def run() -> int:
+        for action in actions:
+            step(action)
+        return len(actions) * num_envs
+
+    return run
+
+
+def rate(run: Callable[[], int], seconds: float) -> float:
+    """Env-steps a second over at least this long."""
+    count, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        count += run()
+    return count / elapsed
+
+
+def measure(num_envs: int, rounds: int, seconds: float = 0.05) -> dict[str, list[float]]:
+    """Rates of every contestant, one a round, the contestants interleaved after a warm-up round."""
+    names = [name for name in MAKERS if name != SYNC or num_envs <= SYNC_CAP]
+    runs = {name: stepper(MAKERS[name], num_envs) for name in names}
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds + 1):
+        for name in names:
+            rates[name].append(rate(runs[name], seconds))
+    return {name: values[1:] for name, values in rates.items()}
+
+
+def versions() -> dict[str, str]:
+    """What the figures depend on."""
+    return {
+        "fastrl": fastrl.__version__,
+        "isa": _core.isa(),
+        "gymnasium": gymnasium.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "libc": " ".join(platform.libc_ver()),
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores allowed",
+        "threads": "1",
+    }
+
+
+def main() -> None:
+    """Checks, measures, prints a table, writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--num-envs", type=int, nargs="+", default=[1, 8, 64, 1024, 8192])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    print(", ".join(f"{name} {value}" for name, value in versions().items()))
+    check_sync()
+    check_numpy()
+    print(
+        "checked: SyncVectorEnv returns the same bytes, CartPoleVectorEnv the same steps from the same states"
+    )
+    print(
+        "env-steps/s, median (best) of",
+        args.rounds,
+        "interleaved rounds; in brackets, ours / theirs by medians",
+    )
+    results = {}
+    for num_envs in args.num_envs:
+        rates = measure(num_envs, args.rounds)
+        results[num_envs] = rates
+        ours = statistics.median(rates[OURS])
+        print(f"N = {num_envs}")
+        for name, values in rates.items():
+            middle = statistics.median(values)
+            print(f"  {name:<18} {middle / 1e6:9.3f} M ({max(values) / 1e6:.3f} M)  [{ours / middle:.2f}x]")
+    if args.json is not None:
+        args.json.write_text(json.dumps({"versions": versions(), "env_steps_per_second": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
