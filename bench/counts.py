@@ -4,9 +4,9 @@
     python bench/counts.py --check    exit 1 if one grew by more than 2 %, or is not in the file
     python bench/counts.py --update   write them to the file, for this compiler
 
-Counts repeat to the instruction, unlike times; they depend on the compiler and libc, so the file keeps a table for
-each pair, and on a pair it lacks the check passes and says so. valgrind 3.19 hides AVX-512, which is not counted.
-Memory behaviour is not seen.
+Counts repeat to the instruction, unlike times; they depend on the compiler and libc, so the file keeps a
+table for each pair, and on a pair it lacks the check passes and says so. valgrind 3.19 hides AVX-512, which
+is not counted. Memory behaviour is not seen.
 """
 
 import argparse

@@ -3,12 +3,15 @@
     python bench/peers.py                         # once: the peers' environments
     python bench/throughput.py [--settings A B C] [--rounds 9] [--seeds 5] [--quick]
 
-A: 8 environments, minibatches of 256. B: 1024 environments, minibatches of 32768. Both train for a fixed number
-of steps, warmed, and count environment steps a second; the learning result of the same run stands beside.
-C: a cold process, imports and compilation included, until the mean of the last 20 finished training episodes
-reaches 475. Every run is a process of its own, libraries take turns, round r uses seed r, and medians are
-reported. A library whose median run does not learn gets no ratio. The peers' scripts in bench/peers say where
-a library departs from the common setting.
+A: 8 environments, minibatches of 256. B: 1024 environments, minibatches of 32768. Both train for a fixed
+number of steps, warmed, and count environment steps a second; the learning result of the same run stands
+beside. C: a cold process, imports and compilation included, until the mean of the last 20 finished training
+episodes reaches 475.
+
+Every run is a process of its own, libraries take turns, round r uses seed r, and medians are reported.
+Ratios are of process CPU time, which a busy machine disturbs least. A library whose median run does not learn
+(greedy return of 475 over 100 episodes) gets none. The scripts in bench/peers say where a library departs from
+the common setting. A round of A takes a minute, of B eight.
 """
 
 import _harness
@@ -26,11 +29,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.append(str(HERE / "peers"))
-import protocol
+import _protocol
 from peers import python_of
 
+HERE = Path(__file__).parent
 OURS = "fastrl"
 LIBRARIES = {OURS: Path(sys.executable)} | {name: python_of(name) for name in ("rejax", "rlox", "sb3")}
 Run = dict[str, Any]
@@ -47,22 +49,24 @@ def run(library: str, setting: str, seed: int) -> Run:
 
 
 def summary(setting: str, runs: list[Run]) -> Run:
-    """Medians over the runs of one library; a run that never solved the task took for ever."""
+    """Medians over the runs of one library."""
     for result in runs:
         if "error" in result:
             return {"error": result["error"]}
-    of = {name: median(_number(x[name]) for x in runs) for name in runs[0] if name != "versions"}
+    row: Run = {name: middle([x[name] for x in runs]) for name in runs[0] if name != "versions"}
     if setting == "C":
-        of["learns"] = math.isfinite(of["wall_s"])
+        row["learns"] = row["wall_s"] is not None
     else:
-        of["steps_per_cpu_s"] = median(x["steps"] / x["cpu_s"] for x in runs)
-        of["steps_per_s"] = median(x["steps"] / x["wall_s"] for x in runs)
-        of["learns"] = of["greedy100"] >= protocol.SOLVED
-    return {"versions": runs[0]["versions"], **of, "runs": runs}
+        row["steps_per_cpu_s"] = median(x["steps"] / x["cpu_s"] for x in runs)
+        row["steps_per_s"] = median(x["steps"] / x["wall_s"] for x in runs)
+        row["learns"] = row["greedy100"] >= _protocol.SOLVED
+    return {"versions": runs[0]["versions"], **row, "runs": runs}
 
 
-def _number(x: float | None) -> float:
-    return math.inf if x is None else x
+def middle(values: list[float | None]) -> float | None:
+    """The median, where None stands for a time or return that was never reached."""
+    value = median(math.inf if x is None else x for x in values)
+    return value if math.isfinite(value) else None
 
 
 def add_ratios(setting: str, rows: dict[str, Run]) -> None:
@@ -86,7 +90,8 @@ def show(setting: str, rows: dict[str, Run]) -> None:
             print(f"{library:10} failed: {row['error']}")
             continue
         ratio = f"{row['ratio']:.1f}x" if "ratio" in row else "" if row["learns"] else "does not learn"
-        print(f"{library:10}" + "".join(f"{row[name]:17,.6g}" for name in columns) + f"{ratio:>17}")
+        cells = ("-" if row[name] is None else f"{row[name]:,.6g}" for name in columns)
+        print(f"{library:10}" + "".join(f"{cell:>17}" for cell in cells) + f"{ratio:>17}")
 
 
 def measure(setting: str, libraries: list[str], rounds: int) -> dict[str, Run]:
@@ -103,14 +108,15 @@ def measure(setting: str, libraries: list[str], rounds: int) -> dict[str, Run]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--settings", nargs="+", default=list(protocol.SETTINGS), choices=protocol.SETTINGS)
+    parser.add_argument("--settings", nargs="+", default=list(_protocol.SETTINGS), choices=_protocol.SETTINGS)
     parser.add_argument("--libraries", nargs="+", default=list(LIBRARIES), choices=LIBRARIES)
     parser.add_argument("--rounds", type=int, default=9, help="of A and B")
     parser.add_argument("--seeds", type=int, default=5, help="of C")
     parser.add_argument("--quick", action="store_true", help="one round, one seed: to see that all runs")
     options = parser.parse_args()
-    # _harness has pinned this process to one core, which the children inherit
+    # _harness has pinned this process to one core and one thread, which the children inherit
     os.environ |= {"RAYON_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     facts = _harness.context([])
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()))
@@ -124,7 +130,7 @@ def main() -> None:
     for name in options.settings:
         rounds = 1 if options.quick else options.seeds if name == "C" else options.rounds
         rows = measure(name, libraries, rounds)
-        settings[name] = {"setting": asdict(protocol.SETTINGS[name]), "rounds": rounds, "libraries": rows}
+        settings[name] = {"setting": asdict(_protocol.SETTINGS[name]), "rounds": rounds, "libraries": rows}
     for row in next(iter(settings.values()))["libraries"].values():
         print(", ".join(f"{package} {version}" for package, version in row.get("versions", {}).items()))
     folder = HERE / "results"

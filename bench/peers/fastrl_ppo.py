@@ -1,11 +1,12 @@
 """PPO of fastrl, through the public interface."""
 
+import _protocol
+
 import fastrl
-import protocol
 
 
 class Fastrl:
-    VERSIONS = {"fastrl": fastrl.__version__, **protocol.versions("gymnasium", "numpy")}
+    VERSIONS = _protocol.versions("gymnasium", "numpy", fastrl=fastrl.__version__)
 
     def __init__(self, setting, seed) -> None:
         self.setting = setting
@@ -44,4 +45,4 @@ class Fastrl:
 
 
 if __name__ == "__main__":
-    protocol.main(Fastrl)
+    _protocol.main(Fastrl)

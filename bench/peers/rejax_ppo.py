@@ -6,11 +6,11 @@ The environment is wrapped to keep the last finished episodes of each copy, whic
 select a step; without the wrapper there would be no training returns to look at.
 """
 
+import _protocol
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import protocol
 from flax import struct
 from gymnax.wrappers.purerl import GymnaxWrapper
 from rejax import PPO
@@ -31,7 +31,7 @@ class KeepEpisodes(GymnaxWrapper):
 
     def reset(self, key, params=None):
         obs, state = self._env.reset(key, params)
-        none = jnp.full(protocol.WINDOW, -1)
+        none = jnp.full(_protocol.WINDOW, -1)
         return obs, Episodes(state, jnp.int32(0), jnp.float32(0), none.astype(jnp.float32), none)
 
     def step(self, key, state, action, params=None):
@@ -56,7 +56,7 @@ def mode(actor, obs):
 
 
 class Rejax:
-    VERSIONS = protocol.versions("rejax", "gymnax", "jax", "jaxlib", "numpy")
+    VERSIONS = _protocol.versions("rejax", "gymnax", "jax", "jaxlib", "numpy")
 
     def __init__(self, setting, seed) -> None:
         self.setting = setting
@@ -112,4 +112,4 @@ class Rejax:
 
 
 if __name__ == "__main__":
-    protocol.main(Rejax)
+    _protocol.main(Rejax)

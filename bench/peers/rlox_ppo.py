@@ -1,6 +1,6 @@
 """PPO of rlox: environments, advantages and buffers in Rust, networks and update in torch."""
 
-import protocol
+import _protocol
 import torch
 from rlox.algorithms.ppo import PPO
 from rlox.callbacks import Callback
@@ -12,11 +12,11 @@ class Stop(Callback):
         self.stop = stop
 
     def on_step(self, *, algo, **_) -> bool:
-        return not self.stop(algo.collector.episode_rewards[-protocol.WINDOW :])
+        return not self.stop(algo.collector.episode_rewards[-_protocol.WINDOW :])
 
 
 class Rlox:
-    VERSIONS = protocol.versions("rlox", "torch", "numpy")
+    VERSIONS = _protocol.versions("rlox", "torch", "numpy")
 
     def __init__(self, setting, seed) -> None:
         torch.set_num_threads(1)
@@ -59,4 +59,4 @@ class Rlox:
 
 
 if __name__ == "__main__":
-    protocol.main(Rlox)
+    _protocol.main(Rlox)

@@ -1,6 +1,6 @@
 """PPO of Stable-Baselines3. Its callback runs at every step, so it may stop inside a batch."""
 
-import protocol
+import _protocol
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -18,7 +18,7 @@ class Stop(BaseCallback):
 
 
 class StableBaselines3:
-    VERSIONS = protocol.versions("stable-baselines3", "torch", "gymnasium", "numpy")
+    VERSIONS = _protocol.versions("stable-baselines3", "torch", "gymnasium", "numpy")
 
     def __init__(self, setting, seed) -> None:
         torch.set_num_threads(1)
@@ -57,4 +57,4 @@ class StableBaselines3:
 
 
 if __name__ == "__main__":
-    protocol.main(StableBaselines3)
+    _protocol.main(StableBaselines3)

@@ -1,6 +1,7 @@
 """What the PPO scripts share: the settings, the two clocks, the learning result, the JSON line.
 
-Each script wraps one library's public training call in a class with this interface and hands it to `main`:
+Each script in bench/peers wraps one library's public training call in a class with this interface and hands
+it to `main`:
 
     VERSIONS               of the library and of what it stands on
     Class(setting, seed)   builds the agent
@@ -52,8 +53,8 @@ SETTINGS = {
 }
 
 
-def versions(*packages: str) -> dict[str, str]:
-    return {name: version(name) for name in packages}
+def versions(*packages: str, **known: str) -> dict[str, str]:
+    return known | {name: version(name) for name in packages}
 
 
 def mean_of_last(returns) -> float | None:
@@ -113,7 +114,7 @@ def greedy_return(act, episodes: int = 100) -> float:
 
 
 def main(library) -> None:
-    """Run as `script SETTING SEED STARTED`; the result is the last line printed."""
+    """Run as `script SETTING SEED STARTED`, with bench on PYTHONPATH; the result is the last line printed."""
     name, seed, started = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     if name == "C":
         result = time_to_solved(library, SETTINGS[name], seed, started)
