@@ -20,6 +20,7 @@ from fastrl import __version__, checkpoint
 from fastrl.algorithms import ALGORITHMS, algorithm
 from fastrl.algorithms.base import Algorithm, AlgorithmConfig
 from fastrl.checkpoint import CheckpointError
+from fastrl.envs import COMPILED, reward_threshold
 from fastrl.evaluate import Evaluation, evaluate
 from fastrl.logging import LogError, create_run_dir
 from fastrl.loop import Interrupted
@@ -181,8 +182,6 @@ def _resume(options: Resume) -> int:
 
 
 def _list(_: List) -> int:
-    from fastrl.envs import COMPILED
-
     table = Table("algorithm", "configuration", title="fastrl train ALGORITHM ENV")
     for name in ALGORITHMS:
         kind = algorithm(name)
@@ -253,7 +252,12 @@ def _close(agents: Sequence[Algorithm], folders: Sequence[Path], folder: Path) -
     for agent, place in zip(agents, folders, strict=True):
         print(f"{place.name}: {_describe(evaluate(agent, FINAL_EPISODES))}, deterministic")
     title = f"{agents[0].name()} on {agents[0].env_id}"
-    curve = learning_curve(folders, folder / "learning_curve.png", title=title)
+    curve = learning_curve(
+        folders,
+        folder / "learning_curve.png",
+        title=title,
+        threshold=reward_threshold(agents[0].env_id),
+    )
     print(f"learning curve: {curve}\ncheckpoint: {checkpoint.latest(folders[0])}")
 
 

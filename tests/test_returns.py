@@ -160,6 +160,15 @@ def test_out_may_overlap_by_a_row() -> None:
     np.testing.assert_array_equal(gae(**(data | {"value": memory[1:]}), out=memory[:-1]), expected)
 
 
+def test_out_may_overlap_a_reversed_input() -> None:
+    data = rollout(1, 40)
+    expected = gae(**data)
+    memory = np.empty((1, 70), np.float32)
+    value = memory[:, 30:][:, ::-1]
+    value[...] = data["value"]
+    np.testing.assert_array_equal(gae(**(data | {"value": value}), out=memory[:, :40]), expected)
+
+
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
 def test_empty(backend: str, shape: tuple[int, int]) -> None:

@@ -44,3 +44,9 @@ def make_training_env(env: Any, num_envs: int) -> tuple[str, gymnasium.vector.Ve
     except gymnasium.error.Error as error:
         raise ValueError(f"env: {error} Compiled environments: {', '.join(TABLE)}") from None
     return env, made
+
+
+def reward_threshold(env_id: str) -> float | None:
+    """Mean return at which Gymnasium counts an environment as solved, if it says so."""
+    spec = gymnasium.registry.get(env_id.split(":")[-1])
+    return None if spec is None else spec.reward_threshold

@@ -47,9 +47,9 @@ def categorical_sample(
 
     Row b takes the action a with ``F(a - 1) <= u[b] < F(a)``, F the cumulated probability; rounding never
     makes it an action that is masked or has probability 0. Where ``uniform`` is not given, u[b] is made of
-    the upper 24 bits of word ``b % 4`` of Philox4x32-10 with key ``seed`` and counter words ``(counter, b //
-    4, 1)``: it depends on (seed, counter, b) only, whatever the batch around it. A run draws step t with
-    ``counter=t``.
+    the upper 24 bits of word ``b % 4`` of Philox4x32-10 with key ``seed`` and counter words
+    ``(counter, b // 4, 1)``: it depends on (seed, counter, b) only, whatever the batch around it. A run draws
+    step t with ``counter=t``.
 
     Args:
         logits: float32 [B, A].

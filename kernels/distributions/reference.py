@@ -52,9 +52,8 @@ def log_softmax(logits: NDArray[Any], action_mask: NDArray[np.bool_] | None) -> 
 
 def entropy(log_p: NDArray[np.float64]) -> NDArray[np.float64]:
     """-sum p log p [B] with 0 log 0 = 0."""
-    p_log_p: NDArray[np.float64] = np.exp(log_p) * np.where(np.isneginf(log_p), 0.0, log_p)
-    total: NDArray[np.float64] = -p_log_p.sum(axis=1)
-    return total
+    h: NDArray[np.float64] = -(np.exp(log_p) * np.where(np.isneginf(log_p), 0.0, log_p)).sum(axis=1)
+    return h
 
 
 def categorical_sample(

@@ -26,6 +26,17 @@ def ppo_categorical(
     *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, d_logits and d_value; the loss is differentiable by logits and value."""
+    constants = {
+        "old_log_prob": old_log_prob,
+        "advantage": advantage,
+        "return_": return_,
+        "old_value": old_value,
+    }
+    for name, x in constants.items():
+        if x is not None and x.requires_grad:
+            raise ValueError(
+                f"ppo_categorical: {name} must not require a gradient, which would be lost: detach it"
+            )
     run: Callable[..., Outputs] = (
         torch.ops.fastrl.ppo_categorical if torch.compiler.is_compiling() else _PPOCategorical.apply
     )
@@ -58,7 +69,6 @@ def _forward(
         "losses", "ppo_categorical", logits.device.type, backend
     )  # before .numpy() refuses another device
     sums = torch.zeros(len(PPO_STATS), dtype=torch.float64)
-    # Not detached: .numpy() refuses a tensor through which a gradient would silently be lost.
     constants = [x.numpy() for x in (action, old_log_prob, advantage, return_)]
     result = losses.ppo_categorical(
         logits.detach().numpy(),

@@ -4,12 +4,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastrl import _core
+from fastrl._core import PPOCategorical, normalize_advantage
 
 DEVICES = ("cpu",)
 
-PPOCategorical = _core.PPOCategorical
-normalize_advantage = _core.normalize_advantage
+__all__ = ["PPOCategorical", "normalize_advantage", "ppo_categorical"]
 
 
 def ppo_categorical(

@@ -63,14 +63,15 @@ def ppo_categorical(
         error = old_value + np.clip(step, -clip_value, clip_value) - target
         clipped_value_loss = 0.5 * error**2
         flows = np.abs(step) <= clip_value
-        d_value = np.where(clipped_value_loss > value_loss, error * flows, d_value)
+        d_value = np.where(value_loss >= clipped_value_loss, d_value, error * flows)
         value_loss = np.maximum(value_loss, clipped_value_loss)
 
-    out.loss[:] = policy + vf_coef * value_loss - ent_coef * h
+    loss = policy + vf_coef * value_loss - ent_coef * h
     if kl_coef:  # else 0 * inf where the ratio overflows
-        out.loss[:] += kl_coef * kl
+        loss += kl_coef * kl
         d_log_prob = d_log_prob + kl_coef * (ratio - 1.0)
     surprise = np.where(np.isneginf(log_p), 0.0, log_p) + h[:, None]
+    out.loss[:] = loss
     out.d_logits[:] = scale * (d_log_prob[:, None] * (onehot - p) + ent_coef * p * surprise)
     out.d_value[:] = scale * vf_coef * d_value
     if stats is not None:

@@ -37,7 +37,7 @@ def gae_kernel(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Advantages of BLOCK_B columns; with AFTER_LAST next_value is [B], V after the last step."""
     real = out.dtype.element_ty
-    gamma, decay = gamma.to(real), decay.to(real)
+    gamma, decay = tl.cast(gamma, real), tl.cast(decay, real)
     row = tl.arange(0, BLOCK_T)[:, None]
     b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[None, :]
     following = tl.zeros([1, BLOCK_B], dtype=real)
@@ -88,8 +88,9 @@ def gae(
     after_last = inputs[2].ndim == 1
     with torch.cuda.device_of(target):
         gae_kernel[(triton.cdiv(batch, block_b),)](
-            *views, gamma, gamma * lam, steps, batch, AFTER_LAST=after_last, BLOCK_T=block_t, BLOCK_B=block_b
-        )
+            *views, gamma, gamma * lam, steps, batch,
+            AFTER_LAST=after_last, BLOCK_T=block_t, BLOCK_B=block_b, enable_fp_fusion=False,
+        )  # fmt: skip
     if overlaps:
         result.copy_(target)
     return out
