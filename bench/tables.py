@@ -1,10 +1,9 @@
 """Fill the tables of README.md from the published results: they are never typed.
 
-    python bench/tables.py            rewrite what stands between <!-- table: NAME [PART] --> and <!-- end -->
+    python bench/tables.py            rewrite what stands between <!-- table: NAME --> and <!-- end -->
     python bench/tables.py --check    exit 1 if that would change anything
 
-NAME is a file bench/published/NAME.json, a copy of one that a benchmark wrote to bench/results. PART is a
-setting of throughput.py; the files of bench_<family>.py have none.
+NAME is a file bench/published/NAME.json, a copy of one that a benchmark wrote to bench/results.
 """
 
 import argparse
@@ -17,14 +16,14 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PUBLISHED = ROOT / "bench" / "published"
-TABLE = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIXED_STEPS = {
     "steps_per_cpu_s": "steps per CPU second",
     "steps_per_s": "steps per second",
-    "last20": "mean return, last 20 episodes",
-    "greedy100": "greedy policy, 100 episodes",
+    "last20": "last 20 episodes",
+    "greedy100": "greedy, 100 episodes",
 }
-UNTIL_SOLVED = {"wall_s": "seconds", "cpu_s": "CPU seconds", "last20": "mean return, last 20 episodes"}
+UNTIL_SOLVED = {"wall_s": "seconds until solved", "cpu_s": "CPU seconds", "last20": "last 20 episodes"}
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -38,18 +37,25 @@ def number(x: float | None) -> str:
     return f"{float(f'{x:.3g}'):,.10g}"
 
 
-def throughput(part: dict[str, Any]) -> tuple[str, str]:
-    """Table and what its caption adds."""
-    libraries = {name: row for name, row in part["libraries"].items() if "error" not in row}
-    columns = FIXED_STEPS if any("steps" in row for row in libraries.values()) else UNTIL_SOLVED
-    rows = [["", *columns.values(), "fastrl is"]]
-    versions = set()
-    for name, row in libraries.items():
-        ratio = f"{row['ratio']:.1f}x" if "ratio" in row else "does not learn"
-        rows.append([name, *(number(row[column]) for column in columns), "" if name == "fastrl" else ratio])
-        versions |= set(row["versions"].items())
-    packages = ", ".join(" ".join(pair) for pair in sorted(versions))
-    return markdown(rows), f"median of {part['rounds']} runs, {packages}"
+def throughput(settings: dict[str, Any]) -> tuple[str, str]:
+    """A table for each setting, and what the caption adds."""
+    tables, versions = [], {}
+    for part in settings.values():
+        setting = part["setting"]
+        until_solved = all("steps" not in row for row in part["libraries"].values())
+        columns = UNTIL_SOLVED if until_solved else FIXED_STEPS
+        envs, minibatch = (f"{setting[key]:,}" for key in ("num_envs", "minibatch_size"))
+        title = f"{envs} environments, minibatches of {minibatch}, {part['rounds']} runs"
+        rows = [[f"{title}{', cold start' if until_solved else ''}", *columns.values(), "fastrl is"]]
+        for library, row in part["libraries"].items():
+            if "error" not in row:
+                ratio = f"{row['ratio']:.1f}x" if "ratio" in row else "does not learn"
+                cells = [number(row[column]) for column in columns]
+                rows.append([library, *cells, "" if library == "fastrl" else ratio])
+                versions |= row["versions"]
+        tables.append(markdown(rows))
+    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+    return "\n\n".join(tables), f"medians, ratios of CPU time; {packages}"
 
 
 def family(file: dict[str, Any]) -> tuple[str, str]:
@@ -67,15 +73,15 @@ def family(file: dict[str, Any]) -> tuple[str, str]:
     return markdown(rows), f"median of {file['rounds']} rounds, {packages}"
 
 
-def render(name: str, part: str | None) -> str:
+def render(name: str) -> str:
     file = json.loads((PUBLISHED / f"{name}.json").read_text())
-    table, details = throughput(file["settings"][part]) if part else family(file)
+    tables, details = throughput(file["settings"]) if "settings" in file else family(file)
     place = f"{file['cpu']}, {file['threads']} thread, Python {file['python']}"
-    return f"{table}\n\n{place}, {details}; {file['date'][:10]}, commit {file['commit']}.\n"
+    return f"{tables}\n\n{place}, {details}; {file['date'][:10]}, commit {file['commit']}.\n"
 
 
 def fill(text: str) -> str:
-    return TABLE.sub(lambda found: found[1] + render(found[2], found[3]) + found[4], text)
+    return TABLE.sub(lambda found: found[1] + render(found[2]) + found[3], text)
 
 
 def main() -> int:

@@ -10,8 +10,8 @@ episodes reaches 475.
 
 Every run is a process of its own, libraries take turns, round r uses seed r, and medians are reported.
 Ratios are of process CPU time, which a busy machine disturbs least. A library whose median run does not learn
-(greedy return of 475 over 100 episodes) gets none. The scripts in bench/peers say where a library departs from
-the common setting. A round of A takes a minute, of B eight.
+(greedy return of 475 over 100 episodes) gets none. The scripts in bench/peers say where a library departs
+from the common setting. A round of A takes a minute, of B eight.
 """
 
 import _harness
