@@ -49,9 +49,9 @@ def throughput(settings: dict[str, Any]) -> tuple[str, str]:
         rows = [[f"{title}{', cold start' if until_solved else ''}", *columns.values(), "fastrl is"]]
         for library, row in part["libraries"].items():
             if "error" not in row:
-                ratio = f"{row['ratio']:.1f}x" if "ratio" in row else "does not learn"
+                ratio = f"{row['ratio']:.1f}x" if "ratio" in row else ""
                 cells = [number(row[column]) for column in columns]
-                rows.append([library, *cells, "" if library == "fastrl" else ratio])
+                rows.append([library, *cells, ratio if row["learns"] else "does not learn"])
                 versions |= row["versions"]
         tables.append(markdown(rows))
     packages = ", ".join(f"{package} {version}" for package, version in versions.items())
