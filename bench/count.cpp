@@ -1,0 +1,151 @@
+// Calls every family's kernels once, for bench/counts.py to count their instructions under valgrind. Prints
+// what they depend on, then a name for each call of `counted`, in order.
+#include <gnu/libc-version.h>
+
+#include <cstdio>
+#include <functional>
+#include <vector>
+
+#include "dispatch.h"
+#include "distributions.h"
+#include "envs.h"
+#include "losses.h"
+#include "network_plan.h"
+#include "returns.h"
+
+namespace fastrl {
+FASTRL_DISPATCH(ReturnsTable, returns)
+FASTRL_DISPATCH(EnvsTable, envs)
+FASTRL_DISPATCH(LossesTable, losses)
+FASTRL_DISPATCH(DistributionsTable, distributions)
+FASTRL_DISPATCH(NetworkTable, network)
+}  // namespace fastrl
+
+// Callgrind collects inside this function alone.
+extern "C" __attribute__((noinline)) void counted(const std::function<void()>& kernel) { kernel(); }
+
+namespace {
+
+using namespace fastrl;
+using Floats = std::vector<float>;
+
+void count(const char* name, const std::function<void()>& kernel) {
+  std::puts(name);
+  kernel();  // buffers grow here
+  counted(kernel);
+}
+
+// Uniform in [-1, 1), the same on every machine.
+template <class T = float>
+std::vector<T> random(int64_t n) {
+  static uint32_t state = 1;
+  std::vector<T> values(static_cast<size_t>(n));
+  for (T& x : values) {
+    state = state * 1664525u + 1013904223u;
+    x = static_cast<T>(static_cast<int32_t>(state) * 0x1p-31);
+  }
+  return values;
+}
+
+// An actor and a critic of two tanh layers of 64, as in PPO on CartPole.
+void count_network() {
+  const int tanh = static_cast<int>(Activation::tanh);
+  const NetworkPlan net(4,
+                        {{4, 64, -1, -1, tanh},
+                         {64, 64, 0, -1, tanh},
+                         {64, 2, 1, 0, 0},
+                         {4, 64, -1, -1, tanh},
+                         {64, 64, 3, -1, tanh},
+                         {64, 1, 4, 2, 0}},
+                        {});
+  const int64_t batch = 256, size = net.plan.params;
+  Floats params = random(size), x = random(batch * 4), dy = random(batch * 3), y(batch * 3);
+  Floats tape(net.plan.tape * batch), grad(size), m = random(size), v(size, 1.0f), target = random(size);
+  const AdamStep step{1e-3f, 0.9f, 0.999f, 1e-5f, 0.1f, 0.001f, 1.0f};
+  count("network forward 8", [&] { net.forward(params.data(), x.data(), 8, y.data(), nullptr); });
+  count("network forward 256", [&] { net.forward(params.data(), x.data(), batch, y.data(), tape.data()); });
+  count("network backward 256",
+        [&] { net.backward(params.data(), x.data(), batch, dy.data(), tape.data(), grad.data(), nullptr); });
+  count("network sum_squares", [&] { network().sum_squares(grad.data(), size); });
+  count("network adam", [&] { network().adam(params.data(), grad.data(), m.data(), v.data(), size, step); });
+  count("network polyak", [&] { network().polyak(target.data(), params.data(), size, 0.005f); });
+}
+
+template <class Real>
+void count_gae(const char* name, void (*gae)(const Gae<Real>&, const View<Real>&, const Span&)) {
+  const int64_t steps = 128, batch = 256, size = steps * batch;
+  const auto reward = random<Real>(size), value = random<Real>(size), next_value = random<Real>(size);
+  std::vector<uint8_t> terminated(size), truncated(size);
+  for (int64_t i = 0; i < size; i += 97) terminated[i] = 1;
+  for (int64_t i = 0; i < size; i += 101) truncated[i] = 1;
+  std::vector<Real> out(size);
+  const auto view = [&](const auto& x) {
+    return View<const typename std::decay_t<decltype(x)>::value_type>{x.data(), batch, 1};
+  };
+  const Gae<Real> arguments{view(reward),    view(value), view(next_value), view(terminated),
+                            view(truncated), Real(0.99),  Real(0.95)};
+  count(name, [&] { gae(arguments, {out.data(), batch, 1}, {0, steps, steps, batch}); });
+}
+
+void count_losses_and_distributions() {
+  const int64_t batch = 256, actions = 2;
+  const Floats logits = random(batch * actions), value = random(batch), old_log_prob = random(batch);
+  const Floats advantage = random(batch), return_ = random(batch);
+  std::vector<int64_t> action(batch);
+  for (int64_t i = 0; i < batch; ++i) action[i] = i % actions;
+  Floats d_logits(batch * actions), d_value(batch), log_prob(batch), normalized(batch);
+  double stats[kPPOStats] = {};
+  const Categorical policy{batch, actions, {logits.data(), actions, 1}, {nullptr, 0, 0}};
+  const auto column = [](const Floats& x) { return Strided<const float>{x.data(), 1, 0}; };
+  const PPOBatch data{
+      policy,          column(value),  {action.data(), 1, 0}, column(old_log_prob), column(advantage),
+      column(return_), {nullptr, 0, 0}};
+  const PPOResult result{
+      {nullptr, 0, 0}, {d_logits.data(), actions, 1}, {d_value.data(), 1, 0}, 1.0 / batch, stats};
+  count("losses ppo_categorical 256",
+        [&] { losses().ppo_categorical({0.2, 0.5, 0.01, 0.0, 0.0}, data, result); });
+  count("losses normalize_advantage 256",
+        [&] { losses().normalize_advantage(batch, column(advantage), {normalized.data(), 1, 0}); });
+  std::vector<int64_t> drawn(batch);
+  count("distributions categorical_sample 256", [&] {
+    distributions().categorical_sample(policy, {nullptr, 0, 0}, 1, 2, {drawn.data(), 1, 0},
+                                       {log_prob.data(), 1, 0});
+  });
+  count("distributions categorical_log_prob 256", [&] {
+    distributions().categorical_log_prob(policy, {action.data(), 1, 0}, {log_prob.data(), 1, 0});
+  });
+  count("distributions categorical_entropy 256",
+        [&] { distributions().categorical_entropy(policy, {log_prob.data(), 1, 0}); });
+}
+
+// 64 steps of every environment with discrete actions; about one episode in two ends.
+void count_envs() {
+  const int64_t n = 64;
+  for (int64_t kernel = 0; kernel < envs().size; ++kernel) {
+    VecEnv env(kernel, n, 500, Autoreset::same_step, nullptr, 0);
+    for (uint32_t i = 0; i < n; ++i) env.seed(i, &i, 1);
+    env.reset(nullptr, env.kernel().low, env.kernel().high);
+    std::vector<int64_t> action(n);
+    for (int64_t i = 0; i < n; ++i) action[i] = i % env.num_actions();
+    const std::string name = std::string("envs ") + env.kernel().name;
+    count(name.c_str(), [&] {
+      for (int i = 0; i < 64; ++i) env.step(action.data());
+    });
+  }
+}
+
+}  // namespace
+
+int main() {
+#ifdef __clang__
+  const char* compiler = __VERSION__;
+#else
+  const char* compiler = "GCC " __VERSION__;
+#endif
+  std::printf("%s, glibc %s\n", compiler, gnu_get_libc_version());
+  count_network();
+  count_gae("returns gae_f32", returns().gae_f32);
+  count_gae("returns gae_f64", returns().gae_f64);
+  count_losses_and_distributions();
+  count_envs();
+}

@@ -1,0 +1,102 @@
+"""Fill the tables of README.md from the published results: they are never typed.
+
+    python bench/tables.py            rewrite what stands between <!-- table: NAME --> and <!-- end -->
+    python bench/tables.py --check    exit 1 if that would change anything
+
+NAME is a file bench/published/NAME.json, a copy of one that a benchmark wrote to bench/results.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PUBLISHED = ROOT / "bench" / "published"
+TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+FIXED_STEPS = {
+    "steps_per_cpu_s": "steps per CPU second",
+    "steps_per_s": "steps per second",
+    "last20": "last 20 episodes",
+    "greedy100": "greedy, 100 episodes",
+}
+UNTIL_SOLVED = {"wall_s": "seconds until solved", "cpu_s": "CPU seconds", "last20": "last 20 episodes"}
+
+
+def markdown(rows: list[list[str]]) -> str:
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *body])
+
+
+def number(x: float | None) -> str:
+    if x is None:
+        return "never"
+    return f"{float(f'{x:.3g}'):,.10g}"
+
+
+def throughput(settings: dict[str, Any]) -> tuple[str, str]:
+    """A table for each setting, and what the caption adds."""
+    tables, versions = [], {}
+    for part in settings.values():
+        setting = part["setting"]
+        until_solved = all("steps" not in row for row in part["libraries"].values())
+        columns = UNTIL_SOLVED if until_solved else FIXED_STEPS
+        envs, minibatch = (f"{setting[key]:,}" for key in ("num_envs", "minibatch_size"))
+        title = f"{envs} environments, minibatches of {minibatch}, {part['rounds']} runs"
+        rows = [[f"{title}{', cold start' if until_solved else ''}", *columns.values(), "fastrl is"]]
+        for library, row in part["libraries"].items():
+            if "error" not in row:
+                ratio = f"{row['ratio']:.1f}x" if "ratio" in row else ""
+                cells = [number(row[column]) for column in columns]
+                rows.append([library, *cells, ratio if row["learns"] else "does not learn"])
+                versions |= row["versions"]
+        tables.append(markdown(rows))
+    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+    return "\n\n".join(tables), f"medians, ratios of CPU time; {packages}"
+
+
+def family(file: dict[str, Any]) -> tuple[str, str]:
+    """Table and what its caption adds: microseconds of ours, and how many times as long peers take."""
+    peers = list(dict.fromkeys(peer for case in file["cases"] for peer in case["times"] if peer != "ours"))
+    rows = [["", "ours, us", *peers]]
+    for case in file["cases"]:
+        times = case["times"]
+        cells = [number(times["ours"]["median_us"])]
+        for peer in peers:
+            ratio = times.get(peer, {}).get("ratio")
+            cells.append(f"{ratio:.1f}x" if ratio else "differs" if peer in times else "")
+        rows.append([case["name"], *cells])
+    packages = ", ".join(f"{name} {version}" for name, version in file["packages"].items())
+    return markdown(rows), f"median of {file['rounds']} rounds, {packages}"
+
+
+def render(name: str) -> str:
+    file = json.loads((PUBLISHED / f"{name}.json").read_text())
+    tables, details = throughput(file["settings"]) if "settings" in file else family(file)
+    place = f"{file['cpu']}, {file['threads']} thread, Python {file['python']}"
+    return f"{tables}\n\n{place}, {details}; {file['date'][:10]}, commit {file['commit']}.\n"
+
+
+def fill(text: str) -> str:
+    return TABLE.sub(lambda found: found[1] + render(found[2]) + found[3], text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if README.md is stale")
+    options = parser.parse_args()
+    text = README.read_text()
+    fresh = fill(text)
+    if not options.check:
+        README.write_text(fresh)
+    elif fresh != text:
+        print("README.md is not what bench/published gives: python bench/tables.py")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
