@@ -38,13 +38,14 @@ class Encoder:
             return np.ascontiguousarray(obs)
         return np.ascontiguousarray(_encode(self.space, obs))
 
-    def encode_one(self, final_obs: Any, n: int) -> NDArray[Any]:
-        """Encoded observation [1, ...] of environment ``n`` in the ``final_obs`` of a vector environment's
-        info.
 
-        That is an object array of observations (Gymnasium's environments) or a batch (ALE's).
-        """
-        return self.encode(batch_one(self.space, final_obs[n]))
+def one_of(space: spaces.Space[Any], final_obs: Any, n: int) -> Any:
+    """A batch holding the observation of environment ``n`` in the ``final_obs`` of a vector environment's
+    info.
+
+    That is an object array of observations (Gymnasium's environments) or a batch (ALE's).
+    """
+    return batch_one(space, final_obs[n])
 
 
 def batch_one(space: spaces.Space[Any], obs: Any) -> Any:

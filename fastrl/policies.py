@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fastrl import _core
 from fastrl.distributions import Categorical
 from fastrl.networks import NativeNetwork, Network, NetworkOptions, actor_critic
+from fastrl.normalize import RunningMeanStd
 from fastrl.observations import Encoder
 
 Float32 = NDArray[np.float32]
@@ -30,21 +31,44 @@ class ActorCritic:
         encoder: turns observations into what the network reads.
         distribution: what the columns mean.
         seed: of the actions; a draw depends on (seed, counter, row) and on nothing else.
+        normalize: whether observations are shifted and scaled by their running mean and variance.
     """
 
-    def __init__(self, network: Network, encoder: Encoder, distribution: Categorical, seed: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        encoder: Encoder,
+        distribution: Categorical,
+        seed: int,
+        *,
+        normalize: bool = False,
+    ) -> None:
+        if normalize and encoder.image:
+            raise ValueError(f"normalize_obs is for vectors, not for observations of {encoder.space}")
         self.network = network
         self.encoder = encoder
         self.distribution = distribution
         self.seed = seed
+        self.normalizer = RunningMeanStd(encoder.shape) if normalize else None
 
     @property
     def native(self) -> bool:
         """Whether a compiled rollout can run this policy."""
-        return isinstance(self.network, NativeNetwork) and self.encoder.identity
+        return isinstance(self.network, NativeNetwork) and self.encoder.identity and self.normalizer is None
+
+    def observe(self, obs: Any, *, update: bool = False) -> NDArray[Any]:
+        """What the network reads for a batch of observations; ``update`` takes them into the running
+        statistics.
+        """
+        x = self.encoder.encode(obs)
+        if self.normalizer is None:
+            return x
+        if update:
+            self.normalizer.update(x)
+        return self.normalizer.normalize(x)
 
     def act(self, x: NDArray[Any], counter: int) -> Act:
-        """Sampled actions [N, ...], their log-probabilities and the values, float32 [N], for encoded x."""
+        """Sampled actions [N, ...], their log-probabilities and the values, float32 [N], for observed x."""
         if isinstance(self.network, NativeNetwork):
             return Act(*_core.act(self.network.plan.core, self.network.params, x, self.seed, counter))
         y = self.network.infer(x)
@@ -52,20 +76,23 @@ class ActorCritic:
         return Act(action, log_prob, y[:, -1].copy())
 
     def mode(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The most probable actions, [N, ...], for encoded x."""
+        """The most probable actions, [N, ...], for observed x."""
         return self.distribution.mode(self.network.infer(x)[:, :-1])
 
     def value(self, x: NDArray[Any]) -> Float32:
-        """Values float32 [N] of encoded x."""
+        """Values float32 [N] of observed x."""
         return self.network.infer(x)[:, -1].copy()
 
     def state(self) -> dict[str, Any]:
-        """Named tensors, for a checkpoint."""
-        return {name: np.array(tensor) for name, tensor in self.network.named_tensors().items()}
+        """Named tensors and normalisation statistics, for a checkpoint."""
+        tensors = {name: np.array(tensor) for name, tensor in self.network.named_tensors().items()}
+        return {"tensors": tensors, "normalizer": self.normalizer and self.normalizer.state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` gave."""
-        self.network.load_tensors(state)
+        self.network.load_tensors(state["tensors"])
+        if self.normalizer is not None:
+            self.normalizer.load_state(state["normalizer"])
 
 
 def build_network(

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from fastrl import _core
 from fastrl.envs import VectorEnv
 from fastrl.networks import NativeNetwork
+from fastrl.normalize import ReturnNormalizer
+from fastrl.observations import one_of
 from fastrl.policies import ActorCritic
 
 Float32 = NDArray[np.float32]
@@ -65,13 +67,20 @@ class Rollout:
         policy: what acts.
         num_steps: T, steps of each environment in a batch.
         seed: of the environments' first reset.
+        reward_normalizer: scales the rewards of the batches (not the episodes' returns).
 
     Raises:
         ValueError: ``num_steps`` < 1, or an environment that does not say its autoreset mode.
     """
 
     def __init__(
-        self, env: GymVectorEnv[Any, Any, Any], policy: ActorCritic, num_steps: int, seed: int
+        self,
+        env: GymVectorEnv[Any, Any, Any],
+        policy: ActorCritic,
+        num_steps: int,
+        seed: int,
+        *,
+        reward_normalizer: ReturnNormalizer | None = None,
     ) -> None:
         if num_steps < 1:
             raise ValueError(f"Rollout: num_steps must be >= 1, got {num_steps}")
@@ -82,6 +91,7 @@ class Rollout:
         self.mode = mode
         self.policy = policy
         self.num_steps = num_steps
+        self.reward_normalizer = reward_normalizer
         self.on_step: Callable[[Mapping[str, Any]], None] | None = None
         self.counter = 0
         """Vector steps taken so far; also the counter of the policy's random draws."""
@@ -97,11 +107,12 @@ class Rollout:
         self._valid = np.ones((num_steps, n), np.bool_) if mode is AutoresetMode.NEXT_STEP else None
         obs, _ = env.reset(seed=seed)
         self._native: _core.Rollout | None = None
-        if isinstance(env, VectorEnv) and mode is AutoresetMode.SAME_STEP and policy.native:
+        plain = mode is AutoresetMode.SAME_STEP and policy.native and reward_normalizer is None
+        if isinstance(env, VectorEnv) and plain:
             network = policy.network
             assert isinstance(network, NativeNetwork)
             self._native = _core.Rollout(env.core, network.plan.core, **self._arrays)
-        self._obs = encoder.encode(obs)
+        self._obs = policy.observe(obs, update=True)
         self._ended = np.zeros(n, np.bool_)  # in the last step
         self._running_return = np.zeros(n)
         self._running_length = np.zeros(n, np.int64)
@@ -155,6 +166,8 @@ class Rollout:
             state["env"] = self.env.get_state()
             state["running_return"] = self._running_return.copy()
             state["running_length"] = self._running_length.copy()
+        if self.reward_normalizer is not None:
+            state["reward_normalizer"] = self.reward_normalizer.state()
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -164,6 +177,8 @@ class Rollout:
             self.env.set_state(state["env"])
             self._running_return[:] = state["running_return"]
             self._running_length[:] = state["running_length"]
+        if self.reward_normalizer is not None:
+            self.reward_normalizer.load_state(state["reward_normalizer"])
 
     def _collect(self) -> tuple[NDArray[np.float64], NDArray[np.int64], dict[str, float]]:
         arrays, policy = self._arrays, self.policy
@@ -172,7 +187,7 @@ class Rollout:
         lengths: list[int] = []
         finals: list[tuple[int, int, NDArray[Any]]] = []
         if isinstance(self.env, VectorEnv):  # the native path may have stepped it since
-            self._obs = policy.encoder.encode(self.env.core.obs)
+            self._obs = policy.observe(self.env.core.obs)
         for t in range(self.num_steps):
             start = time.perf_counter()
             arrays["obs"][t] = self._obs
@@ -189,15 +204,19 @@ class Rollout:
                 done = done | self._ended  # the reset belongs to neither episode
             final_obs = None
             if self.mode is AutoresetMode.DISABLED and done.any():
-                final_obs = policy.encoder.encode(obs)
+                final_obs = policy.observe(obs)
                 obs, _ = self.env.reset(options={"reset_mask": done})
-            self._obs = policy.encoder.encode(obs)
+            encoded = policy.encoder.encode(obs)
+            self._require_finite("the observation", encoded)
+            self._obs = policy.observe(obs, update=True)
             seconds["policy"] += acted - start
             seconds["env"] += time.perf_counter() - acted
+            self._require_finite("the reward", np.asarray(reward))
             arrays["reward"][t] = reward
+            if self.reward_normalizer is not None:
+                self.reward_normalizer.update(reward, done)
+                arrays["reward"][t] = self.reward_normalizer.normalize(reward)
             arrays["terminated"][t], arrays["truncated"][t] = terminated, truncated
-            self._require_finite("the reward", arrays["reward"][t])
-            self._require_finite("the observation", self._obs)
             counted = ~self._ended if self._valid is not None else True
             self._running_return += np.where(counted, reward, 0.0)
             self._running_length += counted
@@ -210,7 +229,7 @@ class Rollout:
                 if final_obs is not None:
                     final = final_obs[n : n + 1]
                 else:
-                    final = policy.encoder.encode_one(info["final_obs"], int(n))
+                    final = policy.observe(one_of(policy.encoder.space, info["final_obs"], int(n)))
                 self._require_finite("the final observation", final, int(n))
                 finals.append((t, int(n), final))
             if self._valid is not None:

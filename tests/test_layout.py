@@ -26,7 +26,7 @@ ARROWS = {
     "torch_networks": BASE | {"networks", "cnn"},
     "observations": set(),
     "distributions": BASE,
-    "policies": BASE | NETWORKS,
+    "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE,
     "sources": MIDDLE,
     "evaluate": {"envs"},

@@ -5,7 +5,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 
-from fastrl.observations import Encoder, batch_one
+from fastrl.observations import Encoder, batch_one, one_of
 
 SPACES = {
     "vector": spaces.Box(-1, 1, (3,), np.float32),
@@ -40,10 +40,10 @@ def test_final_observations_of_both_kinds():
     encoder = Encoder(SPACES["dict"])
     one = {"a": np.array([0.5, 0.25], np.float32), "b": np.int64(2)}
     objects = np.array([None, one, None], object)
-    np.testing.assert_array_equal(encoder.encode_one(objects, 1), [[0.5, 0.25, 0, 0, 1]])
+    np.testing.assert_array_equal(encoder.encode(one_of(encoder.space, objects, 1)), [[0.5, 0.25, 0, 0, 1]])
     images = np.arange(2 * 84 * 84 * 4, dtype=np.uint8).reshape(2, 84, 84, 4)
     encoder = Encoder(spaces.Box(0, 255, (84, 84, 4), np.uint8))
-    np.testing.assert_array_equal(encoder.encode_one(images, 1), images[1:])
+    np.testing.assert_array_equal(encoder.encode(one_of(encoder.space, images, 1)), images[1:])
 
 
 def test_images_stay():

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+import fastrl
 from fastrl.distributions import Categorical
 from fastrl.envs import VectorEnv
 from fastrl.networks import NativeNetwork, NetworkOptions, actor_critic
+from fastrl.normalize import ReturnNormalizer, RunningMeanStd
 from fastrl.observations import Encoder
 from fastrl.policies import ActorCritic
 from fastrl.sources import Rollout
@@ -128,6 +130,38 @@ def test_disabled_environments_are_reset_by_mask():
     for (a, _, _), (b, _, _) in zip(same, disabled, strict=True):
         for name in ARRAYS:
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_normalisation():
+    source = Rollout(compiled(), policy(), 100, seed=7, reward_normalizer=ReturnNormalizer(6, 0.99))
+    source.policy.normalizer = RunningMeanStd((4,))
+    raw = Rollout(compiled(), policy(), 100, seed=7)
+    raw.on_step = lambda data: None
+    batches = [source.next() for _ in range(3)]
+    rows = batches[-1].obs.reshape(-1, 4)
+    assert (
+        source.policy.normalizer.count == 6 * 300 + 6 - 6
+    )  # the reset's observations came before it was set
+    assert np.abs(rows.mean(0)).max() < 0.5
+    assert np.abs(rows.std(0) - 1).max() < 0.5
+    assert 0 < batches[-1].reward.max() < 1  # the running return's deviation is far above 1
+    np.testing.assert_array_equal(batches[-1].episode_return, batches[-1].episode_length)
+
+
+def test_normalisation_continues_from_a_checkpoint(tmp_path):
+    options = {"num_envs": 4, "num_steps": 16, "minibatch_size": 32, "hidden": (16,), "total_timesteps": 640,
+               "normalize_obs": True, "normalize_reward": True}  # fmt: skip
+    straight = fastrl.PPO("CartPole-v1", **options).learn()
+    half = fastrl.PPO("CartPole-v1", **options).learn(callback=lambda agent, _: agent.num_timesteps < 320)
+    resumed = fastrl.PPO.load(half.save(tmp_path / "agent")).learn()
+    np.testing.assert_array_equal(resumed.policy.network.params, straight.policy.network.params)
+    np.testing.assert_array_equal(resumed.policy.normalizer.var, straight.policy.normalizer.var)
+    obs = np.ones((1, 4), np.float32)
+    count = straight.policy.normalizer.count
+    np.testing.assert_array_equal(straight.policy.observe(obs), resumed.policy.observe(obs))
+    assert not np.array_equal(straight.policy.observe(obs), obs)
+    straight.predict(obs)
+    assert straight.policy.normalizer.count == count
 
 
 def test_episode_statistics():

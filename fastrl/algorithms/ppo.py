@@ -14,6 +14,7 @@ from fastrl.distributions import distribution_for
 from fastrl.kernels import gae
 from fastrl.kernels.losses import normalize_advantage
 from fastrl.networks import Adam, NetworkOptions
+from fastrl.normalize import ReturnNormalizer
 from fastrl.observations import Encoder
 from fastrl.policies import ActorCritic, build_network
 from fastrl.schedules import linear
@@ -42,6 +43,14 @@ class PPOConfig(AlgorithmConfig):
     """Clip range of the probability ratio."""
     clip_value: float | None = None
     """Clip range of the value's change; None: no clipping."""
+    normalize_obs: bool = False
+    """Whether observations are shifted and scaled by their running mean and standard deviation, clipped to
+    +-10.
+    """
+    normalize_reward: bool = False
+    """Whether rewards are scaled by the running standard deviation of the discounted return, clipped to
+    +-10.
+    """
     normalize_advantage: bool = True
     """Whether each minibatch's advantages are shifted and scaled to mean 0, standard deviation 1."""
     ent_coef: float = 0.01
@@ -118,8 +127,13 @@ class PPO(Algorithm):
         )
         network = build_network(encoder, distribution.columns, options, init, self.module)
         self.policy = ActorCritic(
-            network, encoder, distribution, int(actions.generate_state(1, np.uint64)[0])
+            network,
+            encoder,
+            distribution,
+            int(actions.generate_state(1, np.uint64)[0]),
+            normalize=config.normalize_obs,
         )
+        rewards = ReturnNormalizer(self.env.num_envs, config.gamma) if config.normalize_reward else None
         self.loss = distribution.ppo_loss(
             clip_coef=config.clip_coef,
             vf_coef=config.vf_coef,
@@ -129,7 +143,13 @@ class PPO(Algorithm):
         )
         self.rng = np.random.Generator(np.random.PCG64(shuffle))
         self.optimizer = Adam(network, eps=config.adam_eps)
-        self.source = Rollout(self.env, self.policy, config.num_steps, int(env.generate_state(1)[0]))
+        self.source = Rollout(
+            self.env,
+            self.policy,
+            config.num_steps,
+            int(env.generate_state(1)[0]),
+            reward_normalizer=rewards,
+        )
         self.predictions = 0
 
     def update(self, batch: RolloutBatch) -> dict[str, float]:
@@ -196,7 +216,7 @@ class PPO(Algorithm):
 
     def act(self, obs: Any, deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]; drawn ones come from their own random stream."""
-        x = self.policy.encoder.encode(obs)
+        x = self.policy.observe(obs)
         if deterministic:
             action = self.policy.mode(x)
         else:
