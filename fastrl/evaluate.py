@@ -49,7 +49,7 @@ def evaluate(
     Args:
         agent: what acts.
         episodes: how many.
-        env: id of the environment; default: the one the agent was made with.
+        env: id of the environment, or a function that makes one; default: what the agent was made with.
         seed: of the environments; keep it away from training seeds.
         deterministic: whether to take the most probable actions.
 
@@ -58,7 +58,7 @@ def evaluate(
     """
     if episodes < 1:
         raise ValueError(f"evaluate: episodes must be >= 1, got {episodes}")
-    _, envs = make_training_env(env if env is not None else agent.env_id, episodes)
+    _, envs = make_training_env(env if env is not None else agent.env_source, episodes)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
     try:

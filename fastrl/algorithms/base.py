@@ -89,6 +89,8 @@ class Algorithm(ABC):
                 )
         config = replace(config or self.Config(), **overrides)
         self.env_id, self.env = make_training_env(env, config.num_envs)
+        self.env_source = env if callable(env) else self.env_id
+        """What evaluation makes its environments from."""
         self.config = replace(config, num_envs=self.env.num_envs)
         self.num_timesteps = 0
         """Environment steps learned from so far."""

@@ -147,7 +147,7 @@ class PPO(Algorithm):
             self.env,
             self.policy,
             config.num_steps,
-            int(env.generate_state(1)[0]),
+            int(env.generate_state(1)[0] >> 2),  # some environments take 31 bits
             reward_normalizer=rewards,
         )
         self.predictions = 0

@@ -242,7 +242,9 @@ def test_bad_arguments():
         fastrl.PPO("CartPole-v1", gama=0.9)
     with pytest.raises(ValueError, match=r"env: .*NoSuchEnv.* Compiled environments: CartPole"):
         fastrl.PPO("NoSuchEnv-v0")
-    with pytest.raises(TypeError, match="environment id or a gymnasium"):
+    with pytest.raises(
+        TypeError, match="must be an id, a function that makes one, or a vector environment, got int"
+    ):
         fastrl.PPO(3)
     agent = fastrl.PPO("CartPole-v1", **SMALL)
     with pytest.raises(ValueError, match=r"observation must be \[4\] or \['N', 4\], got \[3\]"):
