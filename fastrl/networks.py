@@ -48,6 +48,8 @@ class NetworkSpec:
     """Independent copies side by side in y, such as the two critics of TD3 and SAC."""
     noisy: float | None = None
     """Initial sigma of factorised noisy layers (Fortunato et al. 2018); None: plain layers."""
+    free: tuple[tuple[str, int], ...] = ()
+    """Names and sizes of parameter vectors outside the layers, initially 0, such as a Gaussian's log_std."""
 
     def __post_init__(self) -> None:
         require_choice("NetworkSpec", "activation", self.activation, kernels.ACTIVATIONS)
@@ -173,6 +175,10 @@ class Network(Protocol):
         """Copy named tensors into the parameters; all are checked before any is copied."""
         ...
 
+    def free(self, name: str) -> tuple[Float32, Float32]:
+        """Views of a parameter vector outside the layers, and of its gradient."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkOptions:
@@ -192,7 +198,9 @@ class NetworkOptions:
     """Whether torch networks run under bfloat16 autocast."""
 
 
-def actor_critic(inputs: int, columns: int, options: NetworkOptions) -> "NetworkSpec":
+def actor_critic(
+    inputs: int, columns: int, options: NetworkOptions, free: tuple[tuple[str, int], ...] = ()
+) -> NetworkSpec:
     """Separate actor and critic, their gains as in Huang et al. 2022, detail 2: ``columns``, then the
     value.
     """
@@ -203,6 +211,7 @@ def actor_critic(inputs: int, columns: int, options: NetworkOptions) -> "Network
             Head(name="value", outputs=1, hidden=options.hidden, gain=1.0),
         ),
         activation=options.activation,
+        free=free,
     )
 
 
@@ -223,9 +232,12 @@ class NativeNetwork:
         self.spec = spec
         self._layers = _build(spec)
         self.plan = self._layers.plan
-        size = self.plan.size * (1 if spec.noisy is None else 2)
-        self.params: Float32 = np.zeros(size, np.float32)
-        self.grad: Float32 = np.zeros(size, np.float32)
+        layers = self.plan.size * (1 if spec.noisy is None else 2)
+        self.params: Float32 = np.zeros(layers + sum(size for _, size in spec.free), np.float32)
+        self.grad: Float32 = np.zeros_like(self.params)
+        self.layer_params: Float32 = self.params[: self.plan.size]
+        """View of the layers' weights and biases (mu, if noisy): what the kernels read."""
+        self._layer_grad: Float32 = self.grad[: self.plan.size]
         self._noise: Float32 | None = None
         self._initialise(rng)
         if spec.noisy is not None:
@@ -247,11 +259,13 @@ class NativeNetwork:
         """
         weights = self._weights()
         if self._noise is None or not params:
-            return kernels.backward(weights, tape, dy, grad=self.grad if params else None, inputs=inputs)
+            grad = self._layer_grad if params else None
+            return kernels.backward(weights, tape, dy, grad=grad, inputs=inputs)
+        n = self.plan.size
         dense = np.zeros_like(weights)
         dx = kernels.backward(weights, tape, dy, grad=dense, inputs=inputs)
-        self.grad[: dense.size] += dense
-        self.grad[dense.size :] += dense * self._noise
+        self.grad[:n] += dense
+        self.grad[n : 2 * n] += dense * self._noise
         return dx
 
     def zero_grad(self) -> None:
@@ -281,7 +295,11 @@ class NativeNetwork:
                 middle = start + layer.inputs * layer.outputs
                 views[f"{name}.{kind}weight"] = self.params[start:middle].reshape(layer.inputs, layer.outputs)
                 views[f"{name}.{kind}bias"] = self.params[middle : middle + layer.outputs]
-        return views
+        return views | free_vectors(self.params, self.spec.free)
+
+    def free(self, name: str) -> tuple[Float32, Float32]:
+        """Views of a parameter vector outside the layers, and of its gradient."""
+        return free_vectors(self.params, self.spec.free)[name], free_vectors(self.grad, self.spec.free)[name]
 
     def load_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Copy named tensors into the parameters; all are checked before any is copied.
@@ -293,9 +311,9 @@ class NativeNetwork:
 
     def _weights(self) -> Float32:
         if self._noise is None:
-            return self.params
+            return self.layer_params
         n = self.plan.size
-        return self.params[:n] + self.params[n:] * self._noise
+        return self.params[:n] + self.params[n : 2 * n] * self._noise
 
     def _initialise(self, rng: np.random.Generator) -> None:
         for layer, offset, gain in zip(self.plan.layers, self.plan.offsets, self._layers.gains, strict=True):
@@ -307,6 +325,16 @@ class NativeNetwork:
                 bound = 1.0 / np.sqrt(layer.inputs)
                 self.params[offset:stop] = rng.uniform(-bound, bound, stop - offset)
                 self.params[self.plan.size + offset : self.plan.size + stop] = self.spec.noisy * bound
+
+
+def free_vectors(flat: Float32, free: tuple[tuple[str, int], ...]) -> dict[str, Float32]:
+    """Views by name of the parameter vectors that end a flat vector."""
+    views = {}
+    start = flat.size - sum(size for _, size in free)
+    for name, size in free:
+        views[name] = flat[start : start + size]
+        start += size
+    return views
 
 
 def copy_named(views: Mapping[str, NDArray[Any]], tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -325,56 +353,3 @@ def copy_named(views: Mapping[str, NDArray[Any]], tensors: Mapping[str, NDArray[
             )
     for name, view in views.items():
         view[...] = tensors[name]
-
-
-class Adam:
-    """Adam with global-norm clipping over an executor's flat vectors.
-
-    Args:
-        network: whose ``params`` and ``grad`` it works on.
-        eps: added after the bias-corrected root; PPO uses 1e-5 (Huang et al. 2022, detail 3).
-        betas: decay of the moments.
-    """
-
-    def __init__(
-        self, network: Network, *, eps: float = 1e-5, betas: tuple[float, float] = (0.9, 0.999)
-    ) -> None:
-        self.network = network
-        self.eps = eps
-        self.betas = betas
-        self.m: Float32 = np.zeros_like(network.params)
-        self.v: Float32 = np.zeros_like(network.params)
-        self.t = 0
-
-    def step(self, learning_rate: float, max_grad_norm: float = np.inf) -> float:
-        """Global norm of the gradient; updates the parameters and zeroes the gradient.
-
-        Raises:
-            FloatingPointError: the gradient is not finite; nothing is changed.
-        """
-        norm = kernels.adam_step(
-            self.network.params,
-            self.network.grad,
-            self.m,
-            self.v,
-            t=self.t + 1,
-            learning_rate=learning_rate,
-            betas=self.betas,
-            eps=self.eps,
-            max_grad_norm=max_grad_norm,
-        )
-        if not np.isfinite(norm):
-            raise FloatingPointError(f"Adam: the gradient's norm is {norm} at step {self.t + 1}")
-        self.t += 1
-        self.network.zero_grad()
-        return norm
-
-    def state(self) -> dict[str, Any]:
-        """Moments and step count, for a checkpoint."""
-        return {"m": self.m.copy(), "v": self.v.copy(), "t": self.t}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state` gave."""
-        self.m[...] = state["m"]
-        self.v[...] = state["v"]
-        self.t = int(state["t"])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl import _core
-from fastrl.distributions import Categorical
+from fastrl.distributions import Categorical, Distribution
 from fastrl.networks import NativeNetwork, Network, NetworkOptions, actor_critic
 from fastrl.normalize import RunningMeanStd
 from fastrl.observations import Encoder
@@ -38,7 +38,7 @@ class ActorCritic:
         self,
         network: Network,
         encoder: Encoder,
-        distribution: Categorical,
+        distribution: Distribution,
         seed: int,
         *,
         normalize: bool = False,
@@ -69,10 +69,11 @@ class ActorCritic:
 
     def act(self, x: NDArray[Any], counter: int) -> Act:
         """Sampled actions [N, ...], their log-probabilities and the values, float32 [N], for observed x."""
-        if isinstance(self.network, NativeNetwork):
-            return Act(*_core.act(self.network.plan.core, self.network.params, x, self.seed, counter))
-        y = self.network.infer(x)
-        action, log_prob = self.distribution.sample(y[:, :-1], seed=self.seed, counter=counter)
+        network = self.network
+        if isinstance(network, NativeNetwork) and type(self.distribution) is Categorical:
+            return Act(*_core.act(network.plan.core, network.layer_params, x, self.seed, counter))
+        y = network.infer(x)
+        action, log_prob = self.distribution.sample(network, y[:, :-1], self.seed, counter)
         return Act(action, log_prob, y[:, -1].copy())
 
     def mode(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -97,16 +98,16 @@ class ActorCritic:
 
 def build_network(
     encoder: Encoder,
-    columns: int,
+    distribution: Distribution,
     options: NetworkOptions,
     seed: np.random.SeedSequence,
     module: Any = None,
 ) -> Network:
-    """The actor-critic network for these observations: ``columns`` outputs for the policy, then the value.
+    """The actor-critic network for these observations: the distribution's columns, then the value.
 
     Args:
         encoder: what the network reads.
-        columns: outputs of the policy head.
+        distribution: says how many columns the policy head has, and what parameters it has beside.
         options: the user's choices.
         seed: of the initial parameters.
         module: a torch module of the user's to run instead.
@@ -129,11 +130,14 @@ def build_network(
     reasons = [reason for reason, holds in needs_torch.items() if holds]
     if not reasons:
         rng = np.random.Generator(np.random.PCG64(seed))
-        return NativeNetwork(actor_critic(encoder.shape[0], columns, options), rng)
+        spec = actor_critic(encoder.shape[0], distribution.columns, options, distribution.free)
+        return NativeNetwork(spec, rng)
     if options.engine == "native":
         raise ValueError(f"engine='native' cannot run {reasons[0]}; engine='torch' does")
     try:
         from fastrl import torch_networks
     except ModuleNotFoundError as error:
         raise ValueError(f"{reasons[0]} needs torch: {error}") from None
-    return torch_networks.build(encoder.shape, columns, trunk, options, seed, module)
+    return torch_networks.build(
+        encoder.shape, distribution.columns, trunk, options, seed, module, distribution.free
+    )

@@ -109,9 +109,9 @@ class Rollout:
         self._native: _core.Rollout | None = None
         plain = mode is AutoresetMode.SAME_STEP and policy.native and reward_normalizer is None
         if isinstance(env, VectorEnv) and plain:
-            network = policy.network
-            assert isinstance(network, NativeNetwork)
-            self._native = _core.Rollout(env.core, network.plan.core, **self._arrays)
+            assert isinstance(policy.network, NativeNetwork)
+            self._network = policy.network
+            self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays)
         self._obs = policy.observe(obs, update=True)
         self._ended = np.zeros(n, np.bool_)  # in the last step
         self._running_return = np.zeros(n)
@@ -138,7 +138,7 @@ class Rollout:
         """
         if self._native is not None and self.on_step is None:
             returns, lengths, env, policy = self._native.collect(
-                self.policy.network.params, self.policy.seed, self.counter
+                self._network.layer_params, self.policy.seed, self.counter
             )
             self.counter += self.num_steps
             seconds = {"env": env, "policy": policy}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fastrl.cnn import ImageActorCritic
-from fastrl.networks import NativeNetwork, NetworkOptions, NetworkSpec, actor_critic, copy_named
+from fastrl.networks import NativeNetwork, NetworkOptions, NetworkSpec, actor_critic, copy_named, free_vectors
 
 Float32 = NDArray[np.float32]
 
@@ -27,14 +27,23 @@ class TorchNetwork:
         module: maps float32 or uint8 [B, ...] to [B, outputs], or to a tuple of such, which is joined.
         compiled: whether to run the module through ``torch.compile``.
         bf16: whether to run it under bfloat16 autocast; parameters and gradients stay float32.
+        free: names and sizes of parameter vectors outside the module, initially 0.
 
     Raises:
         ValueError: the module has no parameters, or some that are not float32 on the CPU.
     """
 
-    def __init__(self, module: nn.Module, *, compiled: bool = False, bf16: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        compiled: bool = False,
+        bf16: bool = False,
+        free: tuple[tuple[str, int], ...] = (),
+    ) -> None:
         self.module = module
         self.bf16 = bf16
+        self._free = free
         self._flatten()
         self._run: Any = torch.compile(module) if compiled else module
 
@@ -67,8 +76,13 @@ class TorchNetwork:
         self.grad.fill(0.0)
 
     def named_tensors(self) -> dict[str, Float32]:
-        """Views of the parameters and copies of the buffers by their names in ``state_dict``."""
-        return {name: tensor.detach().numpy() for name, tensor in self.module.state_dict().items()}
+        """Views of parameters and buffers by their names in ``state_dict``, and of the free vectors."""
+        views = {name: tensor.detach().numpy() for name, tensor in self.module.state_dict().items()}
+        return views | free_vectors(self.params, self._free)
+
+    def free(self, name: str) -> tuple[Float32, Float32]:
+        """Views of a parameter vector outside the module, and of its gradient."""
+        return free_vectors(self.params, self._free)[name], free_vectors(self.grad, self._free)[name]
 
     def load_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Copy named tensors into the parameters and buffers; all are checked before any is copied.
@@ -99,7 +113,8 @@ class TorchNetwork:
                     f"TorchNetwork: parameter {name} must be float32 on cpu, got {parameter.dtype} on "
                     f"{parameter.device}"
                 )
-        flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+        free = torch.zeros(sum(size for _, size in self._free))
+        flat = torch.cat([*(parameter.detach().reshape(-1) for parameter in parameters), free])
         grad = torch.zeros_like(flat)
         start = 0
         for parameter in parameters:
@@ -128,7 +143,8 @@ class TorchMLP(TorchNetwork):
 
     def __init__(self, spec: NetworkSpec, rng: np.random.Generator, options: NetworkOptions) -> None:
         self.native = NativeNetwork(spec, rng)
-        super().__init__(_Dense(self.native), compiled=options.compiled, bf16=options.bf16)
+        module = _Dense(self.native)
+        super().__init__(module, compiled=options.compiled, bf16=options.bf16, free=spec.free)
 
     def infer(self, x: NDArray[Any]) -> Float32:
         """y alone, by the native executor."""
@@ -145,6 +161,7 @@ def build(
     options: NetworkOptions,
     seed: np.random.SeedSequence,
     module: nn.Module | None,
+    free: tuple[tuple[str, int], ...],
 ) -> TorchNetwork:
     """An actor-critic for observations of ``shape``; see ``fastrl.policies.build_network``.
 
@@ -153,10 +170,10 @@ def build(
     """
     if module is None and trunk == "mlp":
         rng = np.random.Generator(np.random.PCG64(seed))
-        return TorchMLP(actor_critic(shape[0], columns, options), rng, options)
+        return TorchMLP(actor_critic(shape[0], columns, options, free), rng, options)
     if module is None:
         module = ImageActorCritic(trunk, shape, columns, int(seed.generate_state(1)[0]))
-    network = TorchNetwork(module, compiled=options.compiled, bf16=options.bf16)
+    network = TorchNetwork(module, compiled=options.compiled, bf16=options.bf16, free=free)
     y = network.infer(np.zeros((2, *shape), np.uint8 if len(shape) == 3 else np.float32))
     if y.shape != (2, columns + 1):
         raise ValueError(

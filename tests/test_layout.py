@@ -16,16 +16,17 @@ CPP = sorted((ROOT / "csrc").glob("**/*.[ch]*"))
 
 # What each part may import, besides itself: arrows run one way.
 BASE = {"_core", "kernels"}
-NETWORKS = {"networks", "torch_networks", "cnn", "observations", "distributions", "policies"}
+NETWORKS = {"networks", "optimizers", "torch_networks", "cnn", "observations", "distributions", "policies"}
 MIDDLE = BASE | NETWORKS | {"schedules", "normalize", "envs", "sources", "replay"}
 OUTPUT = {"checkpoint", "state", "logging", "tensorboard", "display", "plotting", "statistics"}
 ARROWS = {
     "kernels": {"_core"},
     "networks": BASE,
+    "optimizers": BASE | {"networks"},
     "cnn": set(),
     "torch_networks": BASE | {"networks", "cnn"},
     "observations": set(),
-    "distributions": BASE,
+    "distributions": BASE | {"networks"},
     "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE,
     "sources": MIDDLE,

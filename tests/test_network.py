@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fastrl import _core
 from fastrl.kernels import network
 from fastrl.kernels.network import Dense, Dueling, Plan, reference
-from fastrl.networks import Adam, Head, NativeNetwork, NetworkSpec, orthogonal
+from fastrl.networks import Head, NativeNetwork, NetworkSpec, orthogonal
+from fastrl.optimizers import Adam
 
 ISAS = [name for name in ("baseline", "avx2", "avx512") if _core.isa_supported(name)]
 

@@ -7,13 +7,16 @@ from gymnasium import spaces
 from torch import nn
 
 import fastrl
+from fastrl.distributions import Categorical
 from fastrl.evaluate import evaluate
-from fastrl.networks import Adam, NativeNetwork, NetworkOptions, NetworkSpec, actor_critic
+from fastrl.networks import NativeNetwork, NetworkOptions, NetworkSpec, actor_critic
 from fastrl.observations import Encoder
+from fastrl.optimizers import Adam
 from fastrl.policies import build_network
 from fastrl.torch_networks import TorchMLP, TorchNetwork
 
 SMALL = {"num_envs": 4, "num_steps": 16, "minibatch_size": 32, "hidden": (16,)}
+SIX = Categorical(spaces.Discrete(6))
 IMAGE = spaces.Box(0, 255, (84, 84, 4), np.uint8)
 
 
@@ -132,8 +135,8 @@ def test_user_modules_that_do_not_fit():
 @pytest.mark.parametrize("shape", [(84, 84, 4), (4, 84, 84)])
 def test_image_networks(trunk, shape):
     encoder = Encoder(spaces.Box(0, 255, shape, np.uint8))
-    network = build_network(encoder, 6, NetworkOptions(trunk=trunk), seed())
-    again = build_network(encoder, 6, NetworkOptions(trunk=trunk), seed())
+    network = build_network(encoder, SIX, NetworkOptions(trunk=trunk), seed())
+    again = build_network(encoder, SIX, NetworkOptions(trunk=trunk), seed())
     np.testing.assert_array_equal(network.params, again.params)
     x = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
     y, tape = network.forward(x)
@@ -147,7 +150,7 @@ def test_image_networks(trunk, shape):
 def test_image_layouts_agree():
     """Channels first or last, the same image gives the same output."""
     first, last = (
-        build_network(Encoder(spaces.Box(0, 255, shape, np.uint8)), 2, NetworkOptions(), seed())
+        build_network(Encoder(spaces.Box(0, 255, shape, np.uint8)), SIX, NetworkOptions(), seed())
         for shape in ((4, 84, 84), (84, 84, 4))
     )
     x = np.random.default_rng(0).integers(0, 256, (2, 84, 84, 4), dtype=np.uint8)
@@ -158,18 +161,18 @@ def test_image_layouts_agree():
 
 def test_bfloat16_is_near_float32():
     x = np.random.default_rng(0).integers(0, 256, (4, 84, 84, 4), dtype=np.uint8)
-    exact = build_network(Encoder(IMAGE), 3, NetworkOptions(), seed()).infer(x)
-    network = build_network(Encoder(IMAGE), 3, NetworkOptions(bf16=True), seed())
+    exact = build_network(Encoder(IMAGE), SIX, NetworkOptions(), seed()).infer(x)
+    network = build_network(Encoder(IMAGE), SIX, NetworkOptions(bf16=True), seed())
     assert network.params.dtype == np.float32
     np.testing.assert_allclose(network.infer(x), exact, atol=0.05)
 
 
 def test_network_and_observations_must_fit():
     with pytest.raises(ValueError, match="network='mlp' does not read observations of Box"):
-        build_network(Encoder(IMAGE), 3, NetworkOptions(trunk="mlp"), seed())
+        build_network(Encoder(IMAGE), SIX, NetworkOptions(trunk="mlp"), seed())
     small = Encoder(spaces.Box(0, 255, (8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="images of 8x8 are too small"):
-        build_network(small, 3, NetworkOptions(), seed())
+        build_network(small, SIX, NetworkOptions(), seed())
 
 
 @pytest.mark.slow

@@ -13,9 +13,10 @@ from fastrl.algorithms.base import Algorithm, AlgorithmConfig
 from fastrl.distributions import distribution_for
 from fastrl.kernels import gae
 from fastrl.kernels.losses import normalize_advantage
-from fastrl.networks import Adam, NetworkOptions
+from fastrl.networks import NetworkOptions
 from fastrl.normalize import ReturnNormalizer
 from fastrl.observations import Encoder
+from fastrl.optimizers import Adam
 from fastrl.policies import ActorCritic, build_network
 from fastrl.schedules import linear
 from fastrl.sources import Rollout, RolloutBatch
@@ -125,7 +126,7 @@ class PPO(Algorithm):
             compiled=config.compile,
             bf16=config.bf16,
         )
-        network = build_network(encoder, distribution.columns, options, init, self.module)
+        network = build_network(encoder, distribution, options, init, self.module)
         self.policy = ActorCritic(
             network,
             encoder,
@@ -135,6 +136,7 @@ class PPO(Algorithm):
         )
         rewards = ReturnNormalizer(self.env.num_envs, config.gamma) if config.normalize_reward else None
         self.loss = distribution.ppo_loss(
+            network,
             clip_coef=config.clip_coef,
             vf_coef=config.vf_coef,
             ent_coef=config.ent_coef,

@@ -1,0 +1,65 @@
+"""Optimisers over an executor's flat vectors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrl.kernels.network import adam_step
+from fastrl.networks import Network
+
+Float32 = NDArray[np.float32]
+
+
+class Adam:
+    """Adam with global-norm clipping over an executor's flat vectors.
+
+    Args:
+        network: whose ``params`` and ``grad`` it works on.
+        eps: added after the bias-corrected root; PPO uses 1e-5 (Huang et al. 2022, detail 3).
+        betas: decay of the moments.
+    """
+
+    def __init__(
+        self, network: Network, *, eps: float = 1e-5, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> None:
+        self.network = network
+        self.eps = eps
+        self.betas = betas
+        self.m: Float32 = np.zeros_like(network.params)
+        self.v: Float32 = np.zeros_like(network.params)
+        self.t = 0
+
+    def step(self, learning_rate: float, max_grad_norm: float = np.inf) -> float:
+        """Global norm of the gradient; updates the parameters and zeroes the gradient.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; nothing is changed.
+        """
+        norm = adam_step(
+            self.network.params,
+            self.network.grad,
+            self.m,
+            self.v,
+            t=self.t + 1,
+            learning_rate=learning_rate,
+            betas=self.betas,
+            eps=self.eps,
+            max_grad_norm=max_grad_norm,
+        )
+        if not np.isfinite(norm):
+            raise FloatingPointError(f"Adam: the gradient's norm is {norm} at step {self.t + 1}")
+        self.t += 1
+        self.network.zero_grad()
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """Moments and step count, for a checkpoint."""
+        return {"m": self.m.copy(), "v": self.v.copy(), "t": self.t}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state` gave."""
+        self.m[...] = state["m"]
+        self.v[...] = state["v"]
+        self.t = int(state["t"])
