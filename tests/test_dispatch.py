@@ -1,0 +1,69 @@
+"""Which backend runs: argument over environment over preference, and never another one silently."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastrl import _core
+from fastrl.kernels import _dispatch, gae
+
+ARRAYS = [np.zeros((4, 2), np.float32)] * 3 + [np.zeros((4, 2), bool)]
+
+
+def test_preference_by_device():
+    from fastrl.kernels.returns import cpp, reference
+
+    assert _dispatch.resolve("returns", "gae", "cpu") is cpp.gae
+    assert _dispatch.resolve("returns", "gae", "cpu", "reference") is reference.gae
+    assert "cpp" in _dispatch.available("returns", "gae")
+
+
+def test_a_backend_that_cannot_run_says_why():
+    with pytest.raises(NotImplementedError) as error:
+        _dispatch.resolve("returns", "gae", "cuda", "cpp")
+    assert str(error.value) == "no backend runs gae on cuda:\n  cpp: runs on cpu, not cuda"
+    with pytest.raises(NotImplementedError, match="numba: returns has no numba backend"):
+        gae(*ARRAYS, backend="numba")
+    with pytest.raises(NotImplementedError, match="cpp: has no nothing"):
+        _dispatch.resolve("returns", "nothing", "cpu", "cpp")
+    with pytest.raises(
+        ValueError, match="gae: backend must be one of cpp, numba, triton, reference, got 'c'"
+    ):
+        gae(*ARRAYS, backend="c")
+
+
+def run(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": "", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_environment_variables():
+    call = (
+        "import numpy as np, fastrl.kernels as k\n"
+        "k.gae(*[np.zeros((4, 2), np.float32)] * 3, np.zeros((4, 2), bool))\n"
+        "import sys; print('fastrl.kernels.returns.cpp' in sys.modules)\n"
+    )
+    assert run(call).stdout == "True\n"
+    assert run(call, FASTRL_BACKEND="reference").stdout == "False\n"
+    assert "FASTRL_BACKEND must be one of" in run(call, FASTRL_BACKEND="gpu").stderr
+    isa = "from fastrl import _core; print(_core.isa())"
+    assert run(isa, FASTRL_ISA="baseline").stdout == "baseline\n"
+    assert "FASTRL_ISA must be baseline, avx2 or avx512, got sse" in run(isa, FASTRL_ISA="sse").stderr
+
+
+def test_set_isa():
+    before = _core.isa()
+    assert _core.isa_supported(before)
+    assert not _core.isa_supported("sse")
+    with pytest.raises(ValueError, match="name must be baseline, avx2 or avx512, got neon"):
+        _core.set_isa("neon")
+    _core.set_isa("baseline")
+    assert _core.isa() == "baseline"
+    _core.set_isa(before)
