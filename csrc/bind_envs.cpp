@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -17,32 +18,43 @@ namespace py = pybind11;
 namespace fastrl {
 
 FASTRL_DISPATCH(EnvsTable, envs)
+FASTRL_DISPATCH(EnvsTable, envs_fast)
 
 namespace {
 
 constexpr int64_t kReleaseGil = 1024;  // envs whose step takes longer than handing the GIL over
 
-using Actions = py::array_t<int64_t, py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
+template <class Action>
+using Actions = py::array_t<Action, py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
+using Bounds = std::array<double, kEnvBounds>;
 using Mask = py::array_t<bool, py::array::c_style>;
 
+// The first env that cannot step, or -1; -2: not a plain array of the environment's actions.
+template <bool Checked, class Action>
+int64_t step_with(VecEnv& env, PyObject* arg) {
+  if (!py::isinstance<Actions<Action>>(arg)) return -2;
+  const auto actions = py::reinterpret_borrow<Actions<Action>>(arg);
+  const int64_t columns = env.action_size();
+  const bool fits = columns == 0 ? actions.ndim() == 1 : actions.ndim() == 2 && actions.shape(1) == columns;
+  if (!fits || actions.shape(0) != env.num_envs()) return -2;
+  const Action* action = actions.data();
+  const auto step = [&env, action] { return Checked ? env.step(action) : env.step_unchecked(action); };
+  if (env.num_envs() < kReleaseGil) return step();
+  py::gil_scoped_release release;
+  return step();
+}
+
 // step(actions) takes the array by the C API: pybind11's own arguments would cost more than a small step.
-// None: done. -1: not a plain int64 [N] array, or never reset. Else the first env that cannot step.
-template <int64_t (VecEnv::*Step)(const int64_t*)>
+// None: done. -1: not a plain int64 [N] or float32 [N, action_size] array, or never reset. Else the first env
+// that cannot step.
+template <bool Checked>
 PyObject* step(PyObject* self, PyObject* arg) {
   VecEnv& env = py::cast<VecEnv&>(py::handle(self));
-  if (!env.started() || !py::isinstance<Actions>(arg)) return PyLong_FromLong(-1);
-  const auto actions = py::reinterpret_borrow<Actions>(arg);
-  if (actions.ndim() != 1 || actions.shape(0) != env.num_envs()) return PyLong_FromLong(-1);
-  const int64_t* action = actions.data();
-  int64_t blocked;
-  if (env.num_envs() >= kReleaseGil) {
-    py::gil_scoped_release release;
-    blocked = (env.*Step)(action);
-  } else {
-    blocked = (env.*Step)(action);
-  }
-  if (blocked >= 0) return PyLong_FromLongLong(blocked);
-  Py_RETURN_NONE;
+  if (!env.started()) return PyLong_FromLong(-1);
+  const int64_t blocked =
+      env.action_size() == 0 ? step_with<Checked, int64_t>(env, arg) : step_with<Checked, float>(env, arg);
+  if (blocked == -1) Py_RETURN_NONE;
+  return PyLong_FromLongLong(blocked < 0 ? -1 : blocked);
 }
 
 // A new array [rows] or [rows, columns] with these contents; null with an exception set.
@@ -82,12 +94,13 @@ void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function,
   cls.attr(name) = py::reinterpret_steal<py::object>(PyDescr_NewMethod(type, method));
 }
 
-std::unique_ptr<VecEnv> make(const std::string& kernel, int64_t num_envs, int64_t max_episode_steps,
-                             const std::string& autoreset, const std::vector<double>& options) {
+std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_envs,
+                             int64_t max_episode_steps, const std::string& autoreset,
+                             const std::vector<double>& options) {
+  const EnvsTable& table = fast ? envs_fast() : envs();
   int64_t index = 0;
-  while (index < envs().size && kernel != envs().kernel[index].name) ++index;
-  if (index == envs().size)
-    throw std::invalid_argument("VecEnv: no compiled environment is called " + kernel);
+  while (index < table.size && kernel != table.kernel[index].name) ++index;
+  if (index == table.size) throw std::invalid_argument("VecEnv: no compiled environment is called " + kernel);
   if (num_envs < 1 || max_episode_steps < 1 || options.size() > kEnvOptions)
     throw std::invalid_argument("VecEnv: num_envs and max_episode_steps must be >= 1, options at most 4");
   Autoreset mode;
@@ -99,8 +112,8 @@ std::unique_ptr<VecEnv> make(const std::string& kernel, int64_t num_envs, int64_
     mode = Autoreset::disabled;
   else
     throw std::invalid_argument("VecEnv: autoreset must be NextStep, SameStep or Disabled, got " + autoreset);
-  return std::make_unique<VecEnv>(index, num_envs, max_episode_steps, mode, options.data(),
-                                  static_cast<int64_t>(options.size()));
+  return std::make_unique<VecEnv>(fast ? EnvMode::fast : EnvMode::exact, index, num_envs, max_episode_steps,
+                                  mode, options.data(), static_cast<int64_t>(options.size()));
 }
 
 // Python's int, as SeedSequence splits it.
@@ -124,14 +137,14 @@ void seed(VecEnv& env, const std::vector<std::optional<py::int_>>& seeds) {
       env.seed(static_cast<int64_t>(i), entropies[i].data(), static_cast<int64_t>(entropies[i].size()));
 }
 
-void reset(VecEnv& env, const std::optional<Mask>& mask, double low, double high) {
+void reset(VecEnv& env, const std::optional<Mask>& mask, const Bounds& bounds) {
   if (mask && (mask->ndim() != 1 || mask->shape(0) != env.num_envs()))
     throw std::invalid_argument("VecEnv.reset: mask must be bool [N]");
   if (mask && !env.started()) throw std::invalid_argument("VecEnv.reset: the first reset takes no mask");
   for (int64_t i = 0; i < env.num_envs(); ++i)
     if (!(mask && !mask->at(i)) && env.batch().rng[i].increment == 0)
       throw std::invalid_argument("VecEnv.reset: seed each env first");
-  env.reset(mask ? reinterpret_cast<const uint8_t*>(mask->data()) : nullptr, low, high);
+  env.reset(mask ? reinterpret_cast<const uint8_t*>(mask->data()) : nullptr, bounds.data());
 }
 
 Pcg64& rng_of(VecEnv& env, int64_t i) {
@@ -169,27 +182,28 @@ py::array_t<Element> view(const py::object& self, Memory* data, std::vector<py::
 
 void register_envs(py::module_& m) {
   py::class_<VecEnv> cls(m, "VecEnv", "N copies of a compiled environment; see csrc/envs.h.");
-  cls.def(py::init(&make), py::arg("kernel"), py::arg("num_envs"), py::arg("max_episode_steps"),
-          py::arg("autoreset"), py::arg("options"))
+  cls.def(py::init(&make), py::arg("kernel"), py::arg("fast"), py::arg("num_envs"),
+          py::arg("max_episode_steps"), py::arg("autoreset"), py::arg("options"))
       .def_property_readonly("num_envs", &VecEnv::num_envs)
       .def_property_readonly("obs_size", &VecEnv::obs_size)
       .def_property_readonly("num_actions", &VecEnv::num_actions)
-      .def_property_readonly("low", [](const VecEnv& env) { return env.kernel().low; })
-      .def_property_readonly("high", [](const VecEnv& env) { return env.kernel().high; })
+      .def_property_readonly("action_size", &VecEnv::action_size)
+      .def_property_readonly(
+          "bounds", [](const VecEnv& env) { return Bounds{env.kernel().bounds[0], env.kernel().bounds[1]}; })
       .def_property_readonly("started", &VecEnv::started)
       .def("seed", &seed, py::arg("seeds"), "Seeds each env whose entry is not None.")
-      .def("reset", &reset, py::arg("mask"), py::arg("low"), py::arg("high"))
+      .def("reset", &reset, py::arg("mask"), py::arg("bounds"))
       .def("get_rng", &get_rng, py::arg("env"), "State and increment of the env's PCG64, 16 bytes each.")
       .def("set_rng", &set_rng, py::arg("env"), py::arg("bytes"))
       .def("get_state", &get_state)
       .def("set_state", &set_state, py::arg("bytes"),
            "False, and no change, for the state of another environment.");
-  add_method(cls, "step", step<&VecEnv::step>,
+  add_method(cls, "step", step<true>,
              "step(self: object, actions: object) -> int | None\n\nNone if all envs stepped. -1: not int64 "
-             "[N], or never "
-             "reset; else the first env that cannot step. Then nothing changed.");
+             "[N] or float32 [N, action_size], or never reset; else the first env that cannot step. Then "
+             "nothing changed.");
   add_method(
-      cls, "step_unchecked", step<&VecEnv::step_unchecked>,
+      cls, "step_unchecked", step<false>,
       "step_unchecked(self: object, actions: object) -> int | None\n\nstep, whatever the actions are.");
   add_method(cls, "outputs", outputs,
              "outputs(self: object, infos: dict[str, typing.Any]) -> tuple[typing.Any, ...]\n\nobservation, "
@@ -228,8 +242,10 @@ void register_envs(py::module_& m) {
   per_env("episode_length", [](const py::object& self, VecEnv& env) {
     return view<int64_t>(self, env.episode_length(), {env.num_envs()});
   });
-  per_env("state", [](const py::object& self, VecEnv& env) {
-    return view<double>(self, env.batch().state, {env.kernel().state_size, env.batch().stride});
+  per_env("state", [](const py::object& self, VecEnv& env) -> py::array {
+    const std::vector<py::ssize_t> shape{env.kernel().state_size, env.batch().stride};
+    if (env.kernel().real_size == sizeof(float)) return view<float>(self, env.batch().state, shape);
+    return view<double>(self, env.batch().state, shape);
   });
 }
 

@@ -1,16 +1,18 @@
-// The table of compiled environments; adding one is its header and its row.
+// The table of exact environments; adding one is its header and its row.
 #include "envs.h"
 
-#include "envs/autoreset.h"
 #include "envs/cartpole.h"
+#include "envs/exact.h"
+#include "envs/pendulum.h"
 
 namespace fastrl::FASTRL_ISA {
 namespace {
 
-static_assert(kBlock <= kSincosMax, "a block's angles go through one call of sincos");
+static_assert(kBlock <= kLibmMax, "a block goes through one call of each function");
 
 constexpr EnvKernel kKernels[] = {
-    env_row<CartPole>("CartPole"),
+    env_row<CartPole<Exact>>("CartPole"),
+    env_row<Pendulum<Exact>>("Pendulum"),
 };
 
 }  // namespace

@@ -1,8 +1,9 @@
 // Vector environments: many copies of one environment, stepped together by one thread.
 //
-// An environment is a struct of static functions in envs/<name>.h and a row of the table in envs.cpp. Its
-// state is float64 [state_size, stride] with the env last, so that a step is a vectorised loop over envs; a
-// step gets every array of the batch, so it may draw from the envs' generators as well.
+// An environment is a struct of static functions in envs/<name>.h and a row of the tables in envs.cpp, which
+// computes in float64 with Gymnasium's bits, and envs_fast.cpp, which computes in float32 within tolerances.
+// Its state has the env last, so that a step is a vectorised loop over envs; a step gets every array of the
+// batch, so it may draw from the envs' generators as well.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ namespace fastrl {
 
 enum class Autoreset : int64_t { next_step, same_step, disabled };
 
-constexpr int kEnvOptions = 4;
+constexpr int kEnvOptions = 4, kEnvBounds = 2;
 
 struct EnvBatch {
   int64_t num_envs;
@@ -21,7 +22,7 @@ struct EnvBatch {
   int64_t max_episode_steps;
   Autoreset autoreset;
   double option[kEnvOptions];  // constructor arguments of the environment, by its own meaning
-  double* state;               // [state_size, stride]
+  void* state;                 // the kernel's reals [state_size + cache_size, stride]
   Pcg64* rng;                  // [N], as the rest
   int64_t* elapsed;            // steps of the running episode
   double* running_return;
@@ -37,11 +38,13 @@ struct EnvBatch {
 
 struct EnvKernel {
   const char* name;
-  int64_t state_size, obs_size;
-  int64_t num_actions;  // 0: continuous
-  double low, high;     // of the initial state's draw, unless reset gives others
-  void (*step)(const EnvBatch&, const void* action);                     // all envs; the actions are valid
-  void (*reset)(const EnvBatch&, int64_t env, double low, double high);  // starts an episode
+  int64_t real_size;                         // bytes of a real of the state: float64 or float32
+  int64_t state_size, cache_size, obs_size;  // cache: rows that follow from the state
+  int64_t num_actions;                       // 0: continuous
+  int64_t action_size;                       // floats an env; 0: discrete
+  double bounds[kEnvBounds];                 // of the initial state's draw, by the environment's own meaning
+  void (*step)(const EnvBatch&, const void* action);                  // all envs; the actions are valid
+  void (*reset)(const EnvBatch&, int64_t env, const double* bounds);  // starts an episode
 };
 
 struct EnvsTable {
@@ -49,13 +52,16 @@ struct EnvsTable {
   int64_t size;
 };
 const EnvsTable& envs();
+const EnvsTable& envs_fast();
+
+enum class EnvMode : int64_t { exact, fast };
 
 // One environment, N times. Owns every array; an object serves one thread at a time. It starts no threads and
 // holds no locks, so it survives fork.
 class VecEnv {
  public:
-  // `kernel` indexes envs(); at most kEnvOptions options; max_episode_steps >= 1.
-  VecEnv(int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
+  // `kernel` indexes the mode's table; at most kEnvOptions options; max_episode_steps >= 1.
+  VecEnv(EnvMode mode, int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
          const double* options, int64_t num_options);
   ~VecEnv();
   VecEnv(const VecEnv&) = delete;
@@ -64,22 +70,26 @@ class VecEnv {
   int64_t num_envs() const;
   int64_t obs_size() const;     // floats an env
   int64_t num_actions() const;  // 0: continuous
+  int64_t action_size() const;  // floats an env; 0: discrete
   const EnvKernel& kernel() const;
   const EnvBatch& batch() const;
 
   // Seeds env i's generator as PCG64(SeedSequence(n)); see pcg64_seed.
   void seed(int64_t env, const uint32_t* entropy, int64_t words);
-  // Starts an episode in every env, or where mask is nonzero, its initial state drawn between low and high
-  // (the kernel's, as a rule). Every env must have been seeded, and all be reset once before a mask is used.
-  void reset(const uint8_t* mask, double low, double high);
+  // Starts an episode in every env, or where mask is nonzero, its initial state drawn within bounds
+  // [kEnvBounds] (the kernel's, as a rule). Every env must have been seeded, and all be reset once before a
+  // mask is used.
+  void reset(const uint8_t* mask, const double* bounds);
   bool started() const;  // whether reset was called
 
-  // One step of all envs, once reset, with the object's autoreset mode; int64 [N] actions. Returns -1, or the
-  // first env that cannot step (its action is out of range; or its episode is over and autoreset is
-  // disabled): then nothing changed.
+  // One step of all envs, once reset, with the object's autoreset mode. Actions are int64 [N], or float
+  // [N, action_size] of continuous environments, which clip them. Returns -1, or the first env that cannot
+  // step (its action is out of range or not finite; or its episode is over and autoreset is disabled): then
+  // nothing changed.
   int64_t step(const int64_t* action);
-  // The same without looking at the actions. Out-of-range ones have an unspecified, memory-safe effect.
-  int64_t step_unchecked(const int64_t* action);
+  int64_t step(const float* action);
+  // The same without looking at the actions. Invalid ones have an unspecified, memory-safe effect.
+  int64_t step_unchecked(const void* action);
 
   // Outputs of the last step or reset.
   float* obs();      // [N, obs_size]
@@ -98,8 +108,11 @@ class VecEnv {
 
  private:
   int64_t first_blocked() const;
+  bool ignores_action(int64_t env) const;
   int64_t first_invalid(const int64_t* action) const;
+  int64_t first_invalid(const float* action) const;
 
+  EnvMode mode_;
   int64_t kernel_;
   EnvBatch batch_{};
   uint8_t* arena_;  // every array of the batch, after a header

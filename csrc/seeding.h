@@ -23,6 +23,11 @@ static inline uint64_t pcg64_next(Pcg64& rng) {
 // Generator.random: uniform in [0, 1), a multiple of 2^-53.
 static inline double pcg64_double(Pcg64& rng) { return static_cast<double>(pcg64_next(rng) >> 11) * 0x1p-53; }
 
+// Generator.uniform.
+static inline double pcg64_uniform(Pcg64& rng, double low, double high) {
+  return low + (high - low) * pcg64_double(rng);
+}
+
 // PCG64(SeedSequence(n)), where `entropy` holds the integer n in 32-bit words, least significant first (at
 // least one).
 static inline Pcg64 pcg64_seed(const uint32_t* entropy, int64_t words) {

@@ -122,6 +122,7 @@ class VecEnv:
     def __init__(
         self,
         kernel: str,
+        fast: bool,
         num_envs: typing.SupportsInt | typing.SupportsIndex,
         max_episode_steps: typing.SupportsInt | typing.SupportsIndex,
         autoreset: str,
@@ -139,8 +140,10 @@ class VecEnv:
     def reset(
         self,
         mask: typing.Annotated[numpy.typing.ArrayLike, numpy.bool] | None,
-        low: typing.SupportsFloat | typing.SupportsIndex,
-        high: typing.SupportsFloat | typing.SupportsIndex,
+        bounds: typing.Annotated[
+            collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+            "FixedSize(2)",
+        ],
     ) -> None: ...
     def seed(self, seeds: collections.abc.Sequence[int | None]) -> None:
         """
@@ -157,12 +160,16 @@ class VecEnv:
         """
     def step(self, actions: typing.Any) -> int | None:
         """
-        None if all envs stepped. -1: not int64 [N], or never reset; else the first env that cannot step. Then nothing changed.
+        None if all envs stepped. -1: not int64 [N] or float32 [N, action_size], or never reset; else the first env that cannot step. Then nothing changed.
         """
     def step_unchecked(self, actions: typing.Any) -> int | None:
         """
         step, whatever the actions are.
         """
+    @property
+    def action_size(self) -> int: ...
+    @property
+    def bounds(self) -> typing.Annotated[list[float], "FixedSize(2)"]: ...
     @property
     def elapsed(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
@@ -171,10 +178,6 @@ class VecEnv:
     def episode_return(self) -> numpy.typing.NDArray[numpy.float64]: ...
     @property
     def final_obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def low(self) -> float: ...
     @property
     def needs_reset(self) -> numpy.typing.NDArray[numpy.bool]: ...
     @property
@@ -190,7 +193,7 @@ class VecEnv:
     @property
     def started(self) -> bool: ...
     @property
-    def state(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    def state(self) -> numpy.ndarray: ...
     @property
     def terminated(self) -> numpy.typing.NDArray[numpy.bool]: ...
     @property

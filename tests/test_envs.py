@@ -134,7 +134,7 @@ class TestSeeding:
     def test_equals_numpy(self, seeds: list[int]) -> None:
         core = make("CartPole-v1", len(seeds), NO_LIMIT, "NextStep", {})
         core.seed(seeds)
-        core.reset(None, -0.05, 0.05)
+        core.reset(None, (-0.05, 0.05))
         for state, seed in zip(core.state.T, seeds, strict=False):
             expected = np.random.Generator(np.random.PCG64(seed)).uniform(-0.05, 0.05, 4)
             assert state.tobytes() == expected.tobytes()

@@ -21,17 +21,23 @@ inline void for_each_set(const uint8_t* flags, int64_t begin, int64_t end, Body 
   }
 }
 
+// Row k of the state, or behind it of the cache.
+template <class Real>
+inline Real* row(const EnvBatch& batch, int64_t k) {
+  return static_cast<Real*>(batch.state) + k * batch.stride;
+}
+
 template <class Env>
-void start_episode(const EnvBatch& batch, int64_t i, double low, double high) {
-  Env::reset(batch, i, low, high);
+void start_episode(const EnvBatch& batch, int64_t i, const double* bounds) {
+  Env::reset(batch, i, bounds);
   batch.elapsed[i] = 0;
   batch.running_return[i] = 0;
   batch.needs_reset[i] = 0;
 }
 
 template <class Env>
-void reset_env(const EnvBatch& batch, int64_t i, double low, double high) {
-  start_episode<Env>(batch, i, low, high);
+void reset_env(const EnvBatch& batch, int64_t i, const double* bounds) {
+  start_episode<Env>(batch, i, bounds);
   Env::observe(batch, i, i + 1);
   batch.reward[i] = 0;
   batch.terminated[i] = batch.truncated[i] = 0;
@@ -60,7 +66,7 @@ void step_env(const EnvBatch& batch, const void* action) {
     if (batch.autoreset == Autoreset::next_step) {
       // the step of an ended episode only resets it; elapsed = -1 makes count_steps set it to 0
       for_each_set(batch.needs_reset, begin, end, [&](int64_t i) {
-        start_episode<Env>(batch, i, Env::kLow, Env::kHigh);
+        start_episode<Env>(batch, i, Env::kBounds);
         batch.elapsed[i] = -1;
         batch.reward[i] = 0;
         batch.terminated[i] = 0;
@@ -74,7 +80,7 @@ void step_env(const EnvBatch& batch, const void* action) {
       if (batch.autoreset == Autoreset::same_step) {
         for (int64_t k = 0; k < Env::kObsSize; ++k)
           batch.final_obs[i * Env::kObsSize + k] = batch.obs[i * Env::kObsSize + k];
-        start_episode<Env>(batch, i, Env::kLow, Env::kHigh);
+        start_episode<Env>(batch, i, Env::kBounds);
         Env::observe(batch, i, i + 1);
       }
     });
@@ -83,8 +89,16 @@ void step_env(const EnvBatch& batch, const void* action) {
 
 template <class Env>
 constexpr EnvKernel env_row(const char* name) {
-  return {name,      Env::kStateSize, Env::kObsSize, Env::kNumActions,
-          Env::kLow, Env::kHigh,      step_env<Env>, reset_env<Env>};
+  return {name,
+          sizeof(typename Env::Real),
+          Env::kStateSize,
+          Env::kCacheSize,
+          Env::kObsSize,
+          Env::kNumActions,
+          Env::kActionSize,
+          {Env::kBounds[0], Env::kBounds[1]},
+          step_env<Env>,
+          reset_env<Env>};
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -13,10 +14,12 @@ struct StateHeader {
   char name[40];
   uint64_t layout;  // raised when the arena's order changes
   int64_t num_envs;
+  EnvMode mode;
   int64_t started;
 };
 
 constexpr int64_t kAlign = 64;
+constexpr int64_t kMaxLanes = 16;  // rows hold whole vectors of float32
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
@@ -28,7 +31,9 @@ int64_t lay_out(EnvBatch& b, const EnvKernel& kernel, uint8_t* arena) {
     if (arena != nullptr) array = reinterpret_cast<Element*>(arena + used);
     used += aligned(b.stride * per_env * static_cast<int64_t>(sizeof(Element)));
   };
-  place(b.state, kernel.state_size);
+  uint8_t* state = nullptr;
+  place(state, (kernel.state_size + kernel.cache_size) * kernel.real_size);
+  b.state = state;
   place(b.rng, 1);
   place(b.elapsed, 1);
   place(b.running_return, 1);
@@ -45,11 +50,11 @@ int64_t lay_out(EnvBatch& b, const EnvKernel& kernel, uint8_t* arena) {
 
 }  // namespace
 
-VecEnv::VecEnv(int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
+VecEnv::VecEnv(EnvMode mode, int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
                const double* options, int64_t num_options)
-    : kernel_(kernel) {
+    : mode_(mode), kernel_(kernel) {
   batch_.num_envs = num_envs;
-  batch_.stride = (num_envs + 7) / 8 * 8;
+  batch_.stride = (num_envs + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
   batch_.max_episode_steps = max_episode_steps;
   batch_.autoreset = autoreset;
   for (int64_t i = 0; i < num_options; ++i) batch_.option[i] = options[i];
@@ -60,8 +65,9 @@ VecEnv::VecEnv(int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Auto
   lay_out(batch_, this->kernel(), arena_);
   StateHeader header{};
   std::strncpy(header.name, this->kernel().name, sizeof header.name - 1);
-  header.layout = 1;
+  header.layout = 2;
   header.num_envs = num_envs;
+  header.mode = mode;
   std::memcpy(arena_, &header, sizeof header);
 }
 
@@ -70,7 +76,10 @@ VecEnv::~VecEnv() { std::free(arena_); }
 int64_t VecEnv::num_envs() const { return batch_.num_envs; }
 int64_t VecEnv::obs_size() const { return kernel().obs_size; }
 int64_t VecEnv::num_actions() const { return kernel().num_actions; }
-const EnvKernel& VecEnv::kernel() const { return envs().kernel[kernel_]; }
+int64_t VecEnv::action_size() const { return kernel().action_size; }
+const EnvKernel& VecEnv::kernel() const {
+  return (mode_ == EnvMode::fast ? envs_fast() : envs()).kernel[kernel_];
+}
 const EnvBatch& VecEnv::batch() const { return batch_; }
 
 float* VecEnv::obs() { return batch_.obs; }
@@ -85,9 +94,9 @@ void VecEnv::seed(int64_t env, const uint32_t* entropy, int64_t words) {
   batch_.rng[env] = pcg64_seed(entropy, words);
 }
 
-void VecEnv::reset(const uint8_t* mask, double low, double high) {
+void VecEnv::reset(const uint8_t* mask, const double* bounds) {
   for (int64_t i = 0; i < batch_.num_envs; ++i)
-    if (mask == nullptr || mask[i]) kernel().reset(batch_, i, low, high);
+    if (mask == nullptr || mask[i]) kernel().reset(batch_, i, bounds);
   reinterpret_cast<StateHeader*>(arena_)->started = 1;
 }
 
@@ -98,7 +107,12 @@ int64_t VecEnv::step(const int64_t* action) {
   return invalid >= 0 ? invalid : step_unchecked(action);
 }
 
-int64_t VecEnv::step_unchecked(const int64_t* action) {
+int64_t VecEnv::step(const float* action) {
+  const int64_t invalid = first_invalid(action);
+  return invalid >= 0 ? invalid : step_unchecked(action);
+}
+
+int64_t VecEnv::step_unchecked(const void* action) {
   const int64_t blocked = first_blocked();
   if (blocked < 0) kernel().step(batch_, action);
   return blocked;
@@ -118,11 +132,23 @@ int64_t VecEnv::first_invalid(const int64_t* action) const {
     signs |= unsigned_action | (static_cast<uint64_t>(largest) - unsigned_action);
   }
   if (signs >> 63 == 0) return -1;
-  // next_step ignores the actions of envs it resets
-  const bool ignores = batch_.autoreset == Autoreset::next_step;
   for (int64_t i = 0; i < batch_.num_envs; ++i)
-    if ((action[i] < 0 || action[i] > largest) && !(ignores && batch_.needs_reset[i])) return i;
+    if ((action[i] < 0 || action[i] > largest) && !ignores_action(i)) return i;
   return -1;
+}
+
+int64_t VecEnv::first_invalid(const float* action) const {
+  const int64_t size = action_size();
+  bool finite = true;
+  for (int64_t k = 0; k < batch_.num_envs * size; ++k) finite &= action[k] - action[k] == 0.0f;
+  if (finite) return -1;
+  for (int64_t k = 0; k < batch_.num_envs * size; ++k)
+    if (!std::isfinite(action[k]) && !ignores_action(k / size)) return k / size;
+  return -1;
+}
+
+bool VecEnv::ignores_action(int64_t env) const {  // the step will only reset it
+  return batch_.autoreset == Autoreset::next_step && batch_.needs_reset[env];
 }
 
 int64_t VecEnv::state_size() const { return arena_size_; }

@@ -15,7 +15,7 @@ from fastrl import _core
 from fastrl.envs.rendering import Renderer
 from fastrl.envs.seeding import Seed, rng_state, seed_list, set_rng_state
 from fastrl.kernels._check import describe
-from fastrl.kernels.envs import NO_LIMIT, TABLE, make
+from fastrl.kernels.envs import NO_LIMIT, TABLE, CompiledEnv, make
 
 Step = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
@@ -23,19 +23,28 @@ Step = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArra
 class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any]], EzPickle):
     """N copies of a compiled environment, stepped by one C++ call.
 
-    From equal seeds and actions it returns what ``gymnasium.vector.SyncVectorEnv`` over Gymnasium's own
-    environment returns, bit for bit: observations float32 [N, obs_size], rewards float64 [N], flags bool [N]
-    and infos. The one condition is that both use the same libm.
+    With ``mode="exact"`` it returns from equal seeds and actions what ``gymnasium.vector.SyncVectorEnv`` over
+    Gymnasium's own environment returns, bit for bit: observations float32 [N, obs_size], rewards float64 [N],
+    flags bool [N] and infos. The one condition is that both use the same libm.
+
+    With ``mode="fast"`` everything but the arithmetic is the same, and that is float32. One step from a
+    float32 state differs from the exact step from it by at most: CartPole, 1e-4 of each component of the
+    next state that is 1e-3 or larger, and 1e-7 of smaller ones, and it ends the episode alike unless
+    position or angle is within 1e-5 of its threshold; Pendulum, 1e-5 in each observation and in the reward.
+    Over many steps trajectories drift apart. Initial states are the exact ones, rounded; the state of
+    Pendulum holds its angle in [-pi, pi].
 
     Pickling and ``copy.deepcopy`` keep the state, so that a copy continues identically.
 
     Args:
         env_id: an id of ``fastrl.kernels.envs.TABLE``, as ``"CartPole-v1"``.
         num_envs: N.
+        mode: ``"exact"`` or ``"fast"``.
         max_episode_steps: truncates episodes at this length; None: the environment's own, -1: never.
         autoreset_mode: ``AutoresetMode`` or its value; DISABLED leaves resets to ``options["reset_mask"]``.
         copy: return fresh arrays; False returns the same ones at every step, overwritten by the next.
-        validate: refuse actions out of range. Without it their effect is unspecified, but safe.
+        validate: refuse actions out of range, and continuous ones that are not finite. Without it their
+            effect is unspecified, but safe.
         render_mode: None or ``"rgb_array"``; drawn by Gymnasium's renderer, which needs pygame.
         **options: arguments of the environment, as ``sutton_barto_reward``.
 
@@ -50,6 +59,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         env_id: str,
         num_envs: int = 1,
         *,
+        mode: str = "exact",
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
@@ -61,6 +71,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
             self,
             env_id,
             num_envs,
+            mode=mode,
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             copy=copy,
@@ -68,34 +79,39 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
             render_mode=render_mode,
             **options,
         )
-        mode = AutoresetMode(autoreset_mode)
+        autoreset = AutoresetMode(autoreset_mode)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"{env_id}: render_mode must be None or 'rgb_array', got {render_mode!r}")
         if max_episode_steps is None:
             limit = TABLE[env_id].max_episode_steps if env_id in TABLE else NO_LIMIT
         else:
             limit = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
-        self._core = make(env_id, num_envs, limit, mode.value, options)
+        self._core = make(env_id, num_envs, limit, autoreset.value, options, mode)
         row = TABLE[env_id]
 
         self.env_id = env_id
         self.num_envs = num_envs
         self.copy = copy
         self.render_mode = render_mode
-        self.metadata = {**self.metadata, "render_fps": row.render_fps, "autoreset_mode": mode}
+        self.metadata = {**self.metadata, "render_fps": row.render_fps, "autoreset_mode": autoreset}
         high = np.array(row.obs_high, np.float32)
         self.single_observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
-        self.single_action_space = gymnasium.spaces.Discrete(self._core.num_actions)
+        self.single_action_space = _action_space(row, self._core)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
-        self._step = self._core.step if validate else self._core.step_unchecked
+        self._native_step = self._core.step if validate else self._core.step_unchecked
+        self._step = self._native_step
         self._outputs = self._core.outputs
-        self._final_infos = mode is AutoresetMode.SAME_STEP
+        self._final_infos = autoreset is AutoresetMode.SAME_STEP
         self._obs, self._reward = self._core.obs, self._core.reward
         self._terminated, self._truncated = self._core.terminated, self._core.truncated
         self._entropy: list[int] | None = None  # of each env's generator; None until they are seeded
-        self._renderer = None if render_mode is None else Renderer(row.gymnasium_class, render_mode)
+        self._renderer: Renderer | None = None
+        self._last_actions: NDArray[Any] | None = None
+        if render_mode is not None:
+            self._renderer = Renderer(row, render_mode)
+            self._step = self._step_remembered
 
     def reset(
         self, *, seed: Seed = None, options: dict[str, Any] | None = None
@@ -105,8 +121,9 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         Args:
             seed: int: env i is seeded with ``seed + i``; a sequence: one int or None an env. None continues
                 the env's generator, at first seeded by the operating system. Autoreset never reseeds.
-            options: ``low`` and ``high`` bound this reset's initial states. ``reset_mask``, bool [N] with a
-                True, names the envs to reset; the others keep all they had. Never modified.
+            options: bounds of this reset's initial states, ``low`` and ``high``, or Pendulum's ``x_init`` and
+                ``y_init``: the largest angle and speed. ``reset_mask``, bool [N] with a True, names the envs
+                to reset; the others keep all they had. Never modified.
 
         Raises:
             TypeError, ValueError: a bad seed, mask or bound; nothing changed.
@@ -117,20 +134,22 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
             raise ClosedEnvironmentError(f"{self.env_id}: reset after close")
         options = options or {}
         mask = self._mask(options["reset_mask"]) if "reset_mask" in options else None
-        low, high = self._bounds(options)
+        bounds = self._bounds(options)
         seeds = seed_list(f"{self.env_id} reset", seed, self.num_envs)
         self._seed(seeds, mask)
-        self._core.reset(mask, low, high)
+        self._core.reset(mask, bounds)
         return (self._obs.copy() if self.copy else self._obs), {}
 
-    def step(self, actions: NDArray[np.int64]) -> Step:
+    def step(self, actions: NDArray[Any]) -> Step:
         """One step of every env: observation, reward, terminated, truncated, infos.
 
         Args:
-            actions: integers [N]; int64 arrays are taken as they are, others are converted.
+            actions: integers [N], or floats [N, action_size], which the environment clips. int64 and float32
+                arrays are taken as they are, others are converted.
 
         Raises:
-            TypeError, ValueError: actions of another type or shape, or out of range; nothing changed.
+            TypeError, ValueError: actions of another type or shape, out of range or not finite; nothing
+                changed.
             ResetNeeded: before the first reset; with DISABLED, an env whose episode is over.
             ClosedEnvironmentError: after ``close``.
         """
@@ -148,7 +167,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         if self._renderer is None:
             gymnasium.logger.warn("render was called without a render_mode; name one to gymnasium.make_vec")
             return None
-        return tuple(self._renderer.frame(state) for state in self.state)
+        actions: list[Any] = [None] * self.num_envs
+        if self._last_actions is not None:
+            stepped = self._core.elapsed > 0
+            actions = [a if s else None for a, s in zip(self._last_actions, stepped, strict=True)]
+        return tuple(self._renderer.frame(s, a) for s, a in zip(self.state, actions, strict=True))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Frees the renderer; arrays handed out stay valid."""
@@ -162,8 +185,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         return self._core
 
     @property
-    def state(self) -> NDArray[np.float64]:
-        """Physical states [N, state_size] in full precision, a copy."""
+    def state(self) -> NDArray[Any]:
+        """Physical states [N, state_size] in full precision (float64, fast: float32), a copy."""
         return np.ascontiguousarray(self._core.state[:, : self.num_envs].T)
 
     @property
@@ -258,35 +281,53 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         return np.ascontiguousarray(mask)
 
     def _bounds(self, options: dict[str, Any]) -> tuple[float, float]:
+        names = TABLE[self.env_id].reset_options
         bounds = []
-        for name in ("low", "high"):
-            value = options.get(name, getattr(self._core, name))
+        for name, default in zip(names, self._core.bounds, strict=True):
+            value = options.get(name, default)
             try:
                 bounds.append(float(value))
             except (TypeError, ValueError):
                 raise ValueError(f"{self.env_id} reset: {name} must be a number, got {value!r}") from None
-        low, high = bounds
-        if not (low <= high and np.isfinite(high - low)):
-            raise ValueError(f"{self.env_id} reset: low must be <= high, both finite, got {low} and {high}")
-        return low, high
+        a, b = bounds
+        if names == ("low", "high"):
+            if not (a <= b and np.isfinite(b - a)):
+                raise ValueError(f"{self.env_id} reset: low must be <= high, both finite, got {a} and {b}")
+        else:
+            for name, value in zip(names, bounds, strict=True):
+                if not (value >= 0 and np.isfinite(2 * value)):
+                    raise ValueError(f"{self.env_id} reset: {name} must be >= 0 and finite, got {value}")
+        return a, b
+
+    def _step_remembered(self, actions: Any) -> int | None:
+        blocked = self._native_step(actions)
+        if blocked is None:
+            self._last_actions = np.array(actions)
+        return blocked
 
     def _step_converted(self, actions: Any) -> None:
         """The step that the native code refused: with converted actions, or the error that says why not."""
         if not self._core.started:
             raise ResetNeeded(f"{self.env_id} step: call reset first")
         given = np.asarray(actions)
-        wanted = f"{self.env_id} step: actions must be integers [{self.num_envs}]"
-        if given.dtype.kind not in "iu":
+        space = self.action_space
+        assert space.shape is not None
+        kinds, word = ("f", "floats") if self._core.action_size else ("iu", "integers")
+        wanted = f"{self.env_id} step: actions must be {word} {list(space.shape)}"
+        if given.dtype.kind not in kinds:
             raise TypeError(f"{wanted}, got {describe(given)}")
-        if given.shape != (self.num_envs,):
+        if given.shape != space.shape:
             raise ValueError(f"{wanted}, got {describe(given)}")
-        env = self._step(np.require(given, np.int64, ["C", "A"]))
+        with np.errstate(over="ignore"):  # then the native code refuses it
+            converted = np.require(given, space.dtype, ["C", "A"])
+        env = self._step(converted)
         if env is None:
             return
         where = f"{self.env_id} step: env {env}, step {self._core.elapsed[env]} of its episode"
         if self.metadata["autoreset_mode"] is AutoresetMode.DISABLED and self._core.needs_reset[env]:
             raise ResetNeeded(f"{where}: the episode is over; reset it with options={{'reset_mask': mask}}")
-        raise ValueError(f"{where}: action must be in [0, {self._core.num_actions}), got {given[env]}")
+        rule = "finite in float32" if self._core.action_size else f"in [0, {self._core.num_actions})"
+        raise ValueError(f"{where}: action must be {rule}, got {given[env]}")
 
     def _step_closed(self, actions: Any) -> NoReturn:
         raise ClosedEnvironmentError(f"{self.env_id}: step after close")
@@ -299,3 +340,10 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         final_obs = np.full(self.num_envs, None, dtype=object)
         final_obs[ended] = np.fromiter(self._core.final_obs[ended], object, ended.size)
         return {"final_obs": final_obs, "_final_obs": done, "final_info": {}, "_final_info": done.copy()}
+
+
+def _action_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
+    if not row.action_high:
+        return gymnasium.spaces.Discrete(core.num_actions)
+    high = np.array(row.action_high, np.float32)
+    return gymnasium.spaces.Box(-high, high, dtype=np.float32)

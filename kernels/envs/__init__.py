@@ -1,6 +1,7 @@
 """Compiled environments: the table of what Python must know of each; ``csrc/envs/`` holds what they do.
 
-An environment is a header in ``csrc/envs/``, its row in ``csrc/envs.cpp`` and its row here.
+An environment is a header in ``csrc/envs/``, its rows in ``csrc/envs.cpp`` and ``csrc/envs_fast.cpp`` and
+its row here.
 """
 
 from collections.abc import Mapping
@@ -21,12 +22,18 @@ class CompiledEnv:
     """Upper bounds of the observation; the lower ones are their negatives."""
     max_episode_steps: int
     """Steps after which an episode is truncated; ``NO_LIMIT`` if it never is."""
-    reward_threshold: float
-    """Return at which the task counts as solved."""
+    reward_threshold: float | None = None
+    """Return at which the task counts as solved, if somebody said so."""
+    action_high: tuple[float, ...] = ()
+    """Upper bounds of a continuous action; the lower ones are their negatives. Empty: discrete actions."""
+    reset_options: tuple[str, str] = ("low", "high")
+    """Options of ``reset``: bounds of the initial state, or half widths of two intervals around 0."""
     options: Mapping[str, float] = field(default_factory=dict)
     """Keyword arguments of the environment and their defaults, in the kernel's order."""
     gymnasium_class: str
     """Gymnasium's own class, ``"module:Class"``: it draws the frames, from its attribute ``state``."""
+    drawn_action: str | None = None
+    """Its attribute for the last action, clipped, if it draws that too; None after a reset."""
     render_fps: int
     """Steps a second of simulated time."""
 
@@ -44,11 +51,28 @@ _CARTPOLE = CompiledEnv(
 TABLE: Mapping[str, CompiledEnv] = {
     "CartPole-v0": replace(_CARTPOLE, max_episode_steps=200, reward_threshold=195.0),
     "CartPole-v1": _CARTPOLE,
+    "Pendulum-v1": CompiledEnv(
+        kernel="Pendulum",
+        obs_high=(1.0, 1.0, 8.0),
+        max_episode_steps=200,
+        action_high=(2.0,),
+        reset_options=("x_init", "y_init"),
+        options={"g": 10.0},
+        gymnasium_class="gymnasium.envs.classic_control.pendulum:PendulumEnv",
+        drawn_action="last_u",
+        render_fps=30,
+    ),
 }
+MODES = ("exact", "fast")
 
 
 def make(
-    env_id: str, num_envs: int, max_episode_steps: int, autoreset: str, options: Mapping[str, float]
+    env_id: str,
+    num_envs: int,
+    max_episode_steps: int,
+    autoreset: str,
+    options: Mapping[str, float],
+    mode: str = "exact",
 ) -> _core.VecEnv:
     """``num_envs`` copies of a compiled environment, as the native code knows them.
 
@@ -58,6 +82,7 @@ def make(
         max_episode_steps: at least 1, or ``NO_LIMIT``.
         autoreset: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``.
         options: some of the environment's ``options``.
+        mode: ``"exact"`` computes in float64 with Gymnasium's bits, ``"fast"`` in float32.
 
     Raises:
         ValueError: no such environment, or an argument out of range.
@@ -69,9 +94,12 @@ def make(
         raise ValueError(f"{env_id}: num_envs must be >= 1, got {num_envs}")
     if max_episode_steps < 1:
         raise ValueError(f"{env_id}: max_episode_steps must be >= 1, got {max_episode_steps}")
+    if mode not in MODES:
+        raise ValueError(f"{env_id}: mode must be one of {', '.join(MODES)}, got {mode!r}")
     known = TABLE[env_id].options
     for name in options:
         if name not in known:
             raise TypeError(f"{env_id}: no argument {name!r}; it has {', '.join(known) or 'none of its own'}")
     values = [float(options.get(name, default)) for name, default in known.items()]
-    return _core.VecEnv(TABLE[env_id].kernel, num_envs, max_episode_steps, autoreset, values)
+    fast = mode == "fast"
+    return _core.VecEnv(TABLE[env_id].kernel, fast, num_envs, max_episode_steps, autoreset, values)

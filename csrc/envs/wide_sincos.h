@@ -1,0 +1,88 @@
+// sin of many doubles of any size with libm's bits, and their cos as float32: libm's, rounded. See libm.h.
+//
+// x = n pi / 2 + r with |r| <= pi / 4, in double-double. The largest term of the correction, r^3 / 6 or
+// r^2 / 2, is split so that its rounding error joins the correction too; the rest is below r^4 / 24, and its
+// error below 0.07 ULP.
+#pragma once
+
+#include "libm.h"
+#include "sincos.h"
+
+namespace fastrl::FASTRL_ISA {
+namespace {
+
+struct Corrected {
+  double base, fix;  // the value is their sum
+};
+
+// sin and cos of high + low, where |high| <= pi / 4 and low is a small part of its ULP.
+inline void quarter_sincos(double high, double low, Corrected* sin, Corrected* cos) {
+  const double top = keep_bits(high, ~0ull << 36);  // 17 bits, so that its cube is exact
+  const double rest = high - top;
+  const double z = high * high;
+
+  const double square = top * top, square_rest = rest * (high + top);
+  const double one_minus = 1.0 - 0.5 * square;
+  const double cube = top * square, cube_rest = rest * (3.0 * (square + top * rest) + rest * rest);
+  const double sixth = keep_bits(cube * (1.0 / 6), ~0ull << 3);  // so that six times it is exact
+  const double minus_cube = high - sixth;
+
+  const double sin_tail =
+      1.0 / 120 +
+      z * (-1.0 / 5040 +
+           z * (1.0 / 362880 +
+                z * (-1.0 / 39916800 +
+                     z * (1.0 / 6227020800 + z * (-1.0 / 1307674368000 + z * (1.0 / 355687428096000))))));
+  const double cos_tail =
+      1.0 / 24 +
+      z * (-1.0 / 720 +
+           z * (1.0 / 40320 +
+                z * (-1.0 / 3628800 + z * (1.0 / 479001600 +
+                                           z * (-1.0 / 87178291200 + z * (1.0 / 20922789888000 +
+                                                                          z * (-1.0 / 6402373705728000)))))));
+  *sin = {minus_cube,
+          high * (z * z) * sin_tail + (((high - minus_cube) - sixth) -
+                                       ((cube - 6.0 * sixth) + cube_rest) * (1.0 / 6) + low * one_minus)};
+  *cos = {one_minus,
+          z * z * cos_tail + (((1.0 - one_minus) - 0.5 * square) - 0.5 * square_rest - low * minus_cube)};
+}
+
+inline void wide_certain(double x, double* sin, float* cos, uint8_t* sin_sure, uint8_t* cos_sure) {
+  constexpr double kPi2High = 0x1.921fb54442cp+0, kPi2Low = 0x1.18469898cc517p-44;  // 43 bits, and the rest
+  const double shift = 0x1.8p52;  // adding it rounds to an integer, in the low bits
+  const double shifted = x * 0.63661977236758134 + shift;
+  const double n = shifted - shift;
+  const double part = x - n * kPi2High;
+  const double high = part - n * kPi2Low;
+  const double low = (part - high) - n * kPi2Low;
+  Corrected s, c;
+  quarter_sincos(high, low, &s, &c);
+
+  int64_t quadrant;
+  __builtin_memcpy(&quadrant, &shifted, sizeof quadrant);
+  const bool swap = (quadrant & 1) != 0;
+  const double sin_sign = (quadrant & 2) != 0 ? -1.0 : 1.0;
+  const double cos_sign = ((quadrant + 1) & 2) != 0 ? -1.0 : 1.0;
+  const double base = swap ? c.base : s.base, fix = swap ? c.fix : s.fix;
+  const double value = base + fix;
+  const double cosine = cos_sign * (swap ? s.base + s.fix : c.base + c.fix);
+  *sin = sin_sign * value;
+  *cos = static_cast<float>(cosine);
+  const double z = high * high;
+  const double error = kSincosError * ulp(value) + z * z * 0x1p-55;
+  // n below 2^10 keeps n kPi2High exact; tiny values would show the error of n kPi2Low
+  const bool in_range = kKnownLibm & (std::fabs(x) < 1024.0);
+  *sin_sure = in_range & (std::fabs(value) > 0x1p-20) & certain(base, fix, error);
+  *cos_sure = in_range & (static_cast<float>(cosine - 0x1p-51) == static_cast<float>(cosine + 0x1p-51));
+}
+
+inline void wide_sincos(const double* __restrict x, int64_t n, double* __restrict sin,
+                        float* __restrict cos) {
+  uint8_t sin_sure[kLibmMax], cos_sure[kLibmMax];
+  for (int64_t i = 0; i < n; ++i) wide_certain(x[i], sin + i, cos + i, sin_sure + i, cos_sure + i);
+  ask_libm(sin_sure, n, sin, [x](int64_t i) { return std::sin(x[i]); });
+  ask_libm(cos_sure, n, cos, [x](int64_t i) { return static_cast<float>(std::cos(x[i])); });
+}
+
+}  // namespace
+}  // namespace fastrl::FASTRL_ISA

@@ -1,0 +1,20 @@
+// The table of fast environments: the exact ones in float32.
+#include "envs.h"
+#include "envs/cartpole.h"
+#include "envs/fast.h"
+#include "envs/pendulum.h"
+
+namespace fastrl::FASTRL_ISA {
+namespace {
+
+constexpr EnvKernel kKernels[] = {
+    env_row<CartPole<Fast>>("CartPole"),
+    env_row<Pendulum<Fast>>("Pendulum"),
+};
+
+}  // namespace
+
+extern const EnvsTable envs_fast_table;
+const EnvsTable envs_fast_table = {kKernels, sizeof kKernels / sizeof kKernels[0]};
+
+}  // namespace fastrl::FASTRL_ISA
