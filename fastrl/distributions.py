@@ -8,7 +8,14 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from fastrl import _core
-from fastrl.kernels.distributions import categorical_mode, categorical_sample
+from fastrl.kernels.distributions import (
+    categorical_mode,
+    categorical_sample,
+    gaussian_sample,
+    multi_categorical_mode,
+    multi_categorical_sample,
+    squash,
+)
 from fastrl.networks import Network
 
 Float32 = NDArray[np.float32]
@@ -85,12 +92,139 @@ class Categorical:
         return _core.PPOCategorical(**coefficients)
 
 
-def distribution_for(space: spaces.Space[Any]) -> Distribution:
+class MultiCategorical:
+    """Several independent choices; the columns are the logits of one after the other.
+
+    Args:
+        space: ``MultiDiscrete`` or ``MultiBinary`` (choices of two).
+    """
+
+    dtype: type[np.generic] = np.int64
+    free: tuple[tuple[str, int], ...] = ()
+
+    def __init__(self, space: spaces.MultiDiscrete | spaces.MultiBinary) -> None:
+        self.space = space
+        if isinstance(space, spaces.MultiBinary):
+            self.sizes: tuple[int, ...] = (2,) * int(np.prod(space.shape))
+        else:
+            self.sizes = tuple(int(n) for n in space.nvec.ravel())
+        self.shape: tuple[int, ...] = (len(self.sizes),)
+        self.columns = sum(self.sizes)
+
+    def sample(
+        self, network: Network, columns: Float32, seed: int, counter: int
+    ) -> tuple[NDArray[Any], Float32]:
+        """Drawn actions [N, K] and their log-probabilities [N]; a draw depends on (seed, counter, row)."""
+        return multi_categorical_sample(columns, self.sizes, seed=seed, counter=counter)
+
+    def mode(self, columns: Float32) -> NDArray[Any]:
+        """Most probable actions [N, K]."""
+        return multi_categorical_mode(columns, self.sizes)
+
+    def to_env(self, action: NDArray[Any]) -> NDArray[Any]:
+        """What the environment is given for an action."""
+        action = action.reshape(-1, *self.space.shape).astype(self.space.dtype)
+        return action + self.space.start if isinstance(self.space, spaces.MultiDiscrete) else action
+
+    def ppo_loss(self, network: Network, **coefficients: Any) -> Callable[..., None]:
+        """PPO's loss on rows of logits, then the value."""
+        return _core.PPOMultiCategorical(self.sizes, **coefficients)
+
+
+class DiagonalGaussian:
+    """Independent normals; the columns are the means and, if the deviations depend on the state, their
+    logarithms.
+
+    Environments get the action clipped to their bounds, or squashed into them by tanh; batches and losses
+    always hold the raw one. A ratio of squashed densities is that of the raw ones, so PPO's loss is the same
+    for both; its entropy bonus is that of the raw Gaussian.
+
+    Args:
+        space: ``Box`` of floats.
+        squash: squash by tanh instead of clipping.
+        state_dependent_std: take the logarithms of the deviations from the network, not from a vector
+        ``log_std``.
+
+    Raises:
+        ValueError: squashing into an unbounded space.
+    """
+
+    dtype: type[np.generic] = np.float32
+
+    def __init__(self, space: spaces.Box, *, squash: bool = False, state_dependent_std: bool = False) -> None:
+        self.space = space
+        self.size = int(np.prod(space.shape))
+        self.shape: tuple[int, ...] = (self.size,)
+        self.squash = squash
+        self.columns = self.size * (2 if state_dependent_std else 1)
+        self.free: tuple[tuple[str, int], ...] = () if state_dependent_std else (("log_std", self.size),)
+        self.low = np.ascontiguousarray(space.low.ravel(), np.float32)
+        self.high = np.ascontiguousarray(space.high.ravel(), np.float32)
+        if squash and not np.isfinite(self.high - self.low).all():
+            raise ValueError(f"squash_actions needs finite bounds, got {space}")
+
+    def log_std(self, network: Network) -> tuple[Float32, Float32] | tuple[None, None]:
+        """Views of the vector of logarithms and of its gradient; None where the network gives them."""
+        return network.free("log_std") if self.free else (None, None)
+
+    def sample(
+        self, network: Network, columns: Float32, seed: int, counter: int
+    ) -> tuple[NDArray[Any], Float32]:
+        """Drawn raw actions [N, A] and their log-densities [N]; a draw depends on (seed, counter, row)."""
+        log_std, _ = self.log_std(network)
+        return gaussian_sample(
+            columns[:, : self.size],
+            columns[:, self.size :] if log_std is None else log_std,
+            seed=seed,
+            counter=counter,
+        )
+
+    def mode(self, columns: Float32) -> NDArray[Any]:
+        """Means [N, A]."""
+        return columns[:, : self.size].copy()
+
+    def to_env(self, action: NDArray[Any]) -> NDArray[Any]:
+        """What the environment is given for a raw action: in bounds, in the shape of its space."""
+        bound = squash if self.squash else np.clip
+        bounded = bound(action, self.low, self.high)
+        return bounded.reshape(-1, *self.space.shape).astype(self.space.dtype, copy=False)
+
+    def ppo_loss(self, network: Network, **coefficients: Any) -> Callable[..., None]:
+        """PPO's loss on rows of means (and logarithms of deviations), then the value."""
+        kernel = _core.PPOGaussian(**coefficients)
+        log_std, d_log_std = self.log_std(network)
+
+        def loss(
+            y: Float32, dy: Float32, action: Float32, old_log_prob: Float32, advantage: Float32, return_: Float32,
+            stats: NDArray[np.float64], old_value: Float32 | None, mask: None, scale: float,
+        ) -> None:  # fmt: skip
+            kernel(
+                y, dy, log_std, d_log_std, action, old_log_prob, advantage, return_, stats, old_value, scale
+            )
+
+        return loss
+
+
+def distribution_for(
+    space: spaces.Space[Any], *, squash: bool = False, state_dependent_std: bool = False
+) -> Distribution:
     """The distribution for an action space.
+
+    Args:
+        space: the single action space.
+        squash: for Box: squash Gaussian actions by tanh.
+        state_dependent_std: for Box: deviations from the network.
 
     Raises:
         ValueError: a space with none; the message names it and those that have one.
     """
-    if isinstance(space, spaces.Discrete):
-        return Categorical(space)
-    raise ValueError(f"the action space {space} is not supported; Discrete is")
+    match space:
+        case spaces.Discrete():
+            return Categorical(space)
+        case spaces.MultiDiscrete() | spaces.MultiBinary():
+            return MultiCategorical(space)
+        case spaces.Box() if space.dtype.kind == "f":
+            return DiagonalGaussian(space, squash=squash, state_dependent_std=state_dependent_std)
+    raise ValueError(
+        f"the action space {space} is not supported; Discrete, MultiDiscrete, MultiBinary and float Box are"
+    )

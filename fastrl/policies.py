@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl import _core
-from fastrl.distributions import Categorical, Distribution
+from fastrl.distributions import DiagonalGaussian, Distribution, MultiCategorical
 from fastrl.networks import NativeNetwork, Network, NetworkOptions, actor_critic
 from fastrl.normalize import RunningMeanStd
 from fastrl.observations import Encoder
@@ -54,7 +54,12 @@ class ActorCritic:
     @property
     def native(self) -> bool:
         """Whether a compiled rollout can run this policy."""
-        return isinstance(self.network, NativeNetwork) and self.encoder.identity and self.normalizer is None
+        return (
+            isinstance(self.network, NativeNetwork)
+            and self.encoder.identity
+            and self.normalizer is None
+            and not isinstance(self.distribution, MultiCategorical)
+        )
 
     def observe(self, obs: Any, *, update: bool = False) -> NDArray[Any]:
         """What the network reads for a batch of observations; ``update`` takes them into the running
@@ -69,12 +74,22 @@ class ActorCritic:
 
     def act(self, x: NDArray[Any], counter: int) -> Act:
         """Sampled actions [N, ...], their log-probabilities and the values, float32 [N], for observed x."""
-        network = self.network
-        if isinstance(network, NativeNetwork) and type(self.distribution) is Categorical:
-            return Act(*_core.act(network.plan.core, network.layer_params, x, self.seed, counter))
+        network, distribution = self.network, self.distribution
+        if isinstance(network, NativeNetwork) and not isinstance(distribution, MultiCategorical):
+            gaussian = isinstance(distribution, DiagonalGaussian)
+            return Act(
+                *_core.act(
+                    network.plan.core, network.layer_params, x, self.seed, counter, self.log_std(), gaussian
+                )
+            )
         y = network.infer(x)
-        action, log_prob = self.distribution.sample(network, y[:, :-1], self.seed, counter)
+        action, log_prob = distribution.sample(network, y[:, :-1], self.seed, counter)
         return Act(action, log_prob, y[:, -1].copy())
+
+    def log_std(self) -> Float32 | None:
+        """The vector of a Gaussian's logarithms of deviations, if the policy has one."""
+        distribution = self.distribution
+        return distribution.log_std(self.network)[0] if isinstance(distribution, DiagonalGaussian) else None
 
     def mode(self, x: NDArray[Any]) -> NDArray[Any]:
         """The most probable actions, [N, ...], for observed x."""

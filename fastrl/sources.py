@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv as GymVectorEnv
 from numpy.typing import NDArray
 
 from fastrl import _core
+from fastrl.distributions import DiagonalGaussian
 from fastrl.envs import VectorEnv
 from fastrl.networks import NativeNetwork
 from fastrl.normalize import ReturnNormalizer
@@ -111,7 +112,10 @@ class Rollout:
         if isinstance(env, VectorEnv) and plain:
             assert isinstance(policy.network, NativeNetwork)
             self._network = policy.network
-            self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays)
+            bounds = {}
+            if isinstance(distribution, DiagonalGaussian) and distribution.squash:
+                bounds = {"low": distribution.low, "high": distribution.high}
+            self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays, **bounds)
         self._obs = policy.observe(obs, update=True)
         self._ended = np.zeros(n, np.bool_)  # in the last step
         self._running_return = np.zeros(n)
@@ -138,7 +142,7 @@ class Rollout:
         """
         if self._native is not None and self.on_step is None:
             returns, lengths, env, policy = self._native.collect(
-                self._network.layer_params, self.policy.seed, self.counter
+                self._network.layer_params, self.policy.seed, self.counter, self.policy.log_std()
             )
             self.counter += self.num_steps
             seconds = {"env": env, "policy": policy}

@@ -68,6 +68,10 @@ class PPOConfig(AlgorithmConfig):
     """Widths of the hidden layers, of the actor and of the critic each."""
     activation: Literal["tanh", "relu", "silu"] = "tanh"
     """Activation of the hidden layers."""
+    squash_actions: bool = False
+    """For continuous actions: squash them into their bounds by tanh, instead of clipping them."""
+    state_dependent_std: bool = False
+    """For continuous actions: take the deviations from the network, instead of one vector for all states."""
     network: Literal["auto", "mlp", "nature", "impala"] = "auto"
     """Kind of network: an MLP for vectors, or a convolutional trunk for images; auto picks by the
     observations.
@@ -117,7 +121,11 @@ class PPO(Algorithm):
         config = self.config
         init, shuffle, env, actions = np.random.SeedSequence(config.seed).spawn(4)
         encoder = Encoder(self.env.single_observation_space)
-        distribution = distribution_for(self.env.single_action_space)
+        distribution = distribution_for(
+            self.env.single_action_space,
+            squash=config.squash_actions,
+            state_dependent_std=config.state_dependent_std,
+        )
         options = NetworkOptions(
             engine=config.engine,
             trunk=config.network,
