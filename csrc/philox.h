@@ -7,8 +7,13 @@
 
 namespace fastrl {
 
-// What a seed is used for: the last counter word, so that two uses of one seed never meet.
+// What a seed is used for: the lower byte of the last counter word, so that two uses of one seed never meet.
 constexpr uint32_t kActionStream = 1;
+
+// An action's components take a stream each.
+static inline uint32_t action_stream(int64_t component) {
+  return kActionStream + (static_cast<uint32_t>(component) << 8);
+}
 
 struct PhiloxWords {
   uint32_t word[4];
@@ -30,8 +35,5 @@ static inline PhiloxWords philox(uint64_t seed, uint64_t counter, uint32_t index
   }
   return {{c0, c1, c2, c3}};
 }
-
-// Uniform in [0, 1): the 24 upper bits, all that a float32 below 1 can hold evenly.
-static inline float philox_uniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 
 }  // namespace fastrl

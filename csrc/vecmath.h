@@ -119,6 +119,37 @@ FASTRL_INLINE vfloat vsigmoid(vfloat x) {
   return select(x > 0.0f, broadcast(1.0f), e) / (1.0f + e);
 }
 
+FASTRL_INLINE vfloat vsqrt(vfloat x) {
+  vfloat root = {};
+  for (int i = 0; i < kLanes; ++i) root[i] = __builtin_sqrtf(x[i]);
+  return root;
+}
+
+// The standard normal's quantile at (1 + x) / 2, |x| < 1: sqrt(2) erfinv(x) by Giles, "Approximating the
+// erfinv function" (2010).
+FASTRL_INLINE vfloat vnormal_quantile(vfloat x) {
+  const vfloat w = -vlog((1.0f - x) * (1.0f + x));
+  const vfloat c = w - 2.5f;
+  vfloat centre = c * 2.81022636e-08f + 3.43273939e-07f;
+  centre = centre * c - 3.5233877e-06f;
+  centre = centre * c - 4.39150654e-06f;
+  centre = centre * c + 2.1858087e-04f;
+  centre = centre * c - 1.25372503e-03f;
+  centre = centre * c - 4.17768164e-03f;
+  centre = centre * c + 2.46640727e-01f;
+  centre = centre * c + 1.50140941f;
+  const vfloat t = vsqrt(w) - 3.0f;
+  vfloat tail = t * -2.00214257e-04f + 1.00950558e-04f;
+  tail = tail * t + 1.34934322e-03f;
+  tail = tail * t - 3.67342844e-03f;
+  tail = tail * t + 5.73950773e-03f;
+  tail = tail * t - 7.6224613e-03f;
+  tail = tail * t + 9.43887047e-03f;
+  tail = tail * t + 1.00167406f;
+  tail = tail * t + 2.83297682f;
+  return 1.41421356f * x * select(w < 5.0f, centre, tail);
+}
+
 }  // namespace
 }  // namespace FASTRL_ISA
 }  // namespace fastrl

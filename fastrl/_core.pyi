@@ -57,6 +57,107 @@ class PPOCategorical:
         The same with logits and value apart, and the loss per sample.
         """
 
+class PPOMultiCategorical:
+    """
+    PPOCategorical of several choices.
+    """
+    def __call__(
+        self,
+        y: typing.Any,
+        dy: typing.Any,
+        action: typing.Any,
+        old_log_prob: typing.Any,
+        advantage: typing.Any,
+        return_: typing.Any,
+        stats: typing.Any = None,
+        old_value: typing.Any = None,
+        action_mask: typing.Any = None,
+        scale: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    ) -> None:
+        """
+        From y [B, A + 1], logits and then the value, writes the gradient into dy and adds to stats.
+        """
+    def __init__(
+        self,
+        sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        *,
+        clip_coef: typing.SupportsFloat | typing.SupportsIndex,
+        vf_coef: typing.SupportsFloat | typing.SupportsIndex = 0.5,
+        ent_coef: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        kl_coef: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        clip_value: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    ) -> None: ...
+    def split(
+        self,
+        logits: typing.Any,
+        value: typing.Any,
+        action: typing.Any,
+        old_log_prob: typing.Any,
+        advantage: typing.Any,
+        return_: typing.Any,
+        loss: typing.Any,
+        d_logits: typing.Any,
+        d_value: typing.Any,
+        stats: typing.Any = None,
+        old_value: typing.Any = None,
+        action_mask: typing.Any = None,
+        scale: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    ) -> None:
+        """
+        The same with logits and value apart, and the loss per sample.
+        """
+
+class PPOGaussian:
+    """
+    PPO's loss and gradient of a Gaussian policy.
+    """
+    def __call__(
+        self,
+        y: typing.Any,
+        dy: typing.Any,
+        log_std: typing.Any,
+        d_log_std: typing.Any,
+        action: typing.Any,
+        old_log_prob: typing.Any,
+        advantage: typing.Any,
+        return_: typing.Any,
+        stats: typing.Any = None,
+        old_value: typing.Any = None,
+        scale: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    ) -> None:
+        """
+        From y [B, A + 1], means and then the value, and log_std [A], writes the gradient into dy and adds to d_log_std and stats. With log_std None y is [B, 2 A + 1]: means, log_stds, value.
+        """
+    def __init__(
+        self,
+        *,
+        clip_coef: typing.SupportsFloat | typing.SupportsIndex,
+        vf_coef: typing.SupportsFloat | typing.SupportsIndex = 0.5,
+        ent_coef: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        kl_coef: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        clip_value: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    ) -> None: ...
+    def split(
+        self,
+        mean: typing.Any,
+        log_std: typing.Any,
+        value: typing.Any,
+        action: typing.Any,
+        old_log_prob: typing.Any,
+        advantage: typing.Any,
+        return_: typing.Any,
+        loss: typing.Any,
+        d_mean: typing.Any,
+        d_log_std: typing.Any,
+        d_value: typing.Any,
+        stats: typing.Any = None,
+        old_value: typing.Any = None,
+        scale: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    ) -> None:
+        """
+        The same with the columns apart, and the loss per sample; d_log_std [A] is added to.
+        """
+
 class Tape:
     """
     Activations a forward pass keeps for its backward pass.
@@ -211,19 +312,22 @@ class Rollout:
         env: VecEnv,
         network: Network,
         obs: numpy.typing.NDArray[numpy.float32],
-        action: numpy.typing.NDArray[numpy.int64],
+        action: numpy.ndarray,
         log_prob: numpy.typing.NDArray[numpy.float32],
         value: numpy.typing.NDArray[numpy.float32],
         next_value: numpy.typing.NDArray[numpy.float32],
         reward: numpy.typing.NDArray[numpy.float32],
         terminated: numpy.typing.NDArray[numpy.bool],
         truncated: numpy.typing.NDArray[numpy.bool],
+        low: numpy.typing.NDArray[numpy.float32] | None = None,
+        high: numpy.typing.NDArray[numpy.float32] | None = None,
     ) -> None: ...
     def collect(
         self,
         params: numpy.typing.NDArray[numpy.float32],
         seed: typing.SupportsInt | typing.SupportsIndex,
         counter: typing.SupportsInt | typing.SupportsIndex,
+        log_std: numpy.typing.NDArray[numpy.float32] | None = None,
     ) -> tuple[
         numpy.typing.NDArray[numpy.float64],
         numpy.typing.NDArray[numpy.int64],
@@ -237,13 +341,15 @@ def act(
     obs: numpy.typing.NDArray[numpy.float32],
     seed: typing.SupportsInt | typing.SupportsIndex,
     counter: typing.SupportsInt | typing.SupportsIndex,
+    log_std: numpy.typing.NDArray[numpy.float32] | None = None,
+    gaussian: bool = False,
 ) -> tuple[
-    numpy.typing.NDArray[numpy.int64],
+    numpy.ndarray,
     numpy.typing.NDArray[numpy.float32],
     numpy.typing.NDArray[numpy.float32],
 ]:
     """
-    Actions, their log-probabilities, and values of a categorical actor-critic.
+    Actions, their log-probabilities, and values of an actor-critic.
     """
 
 def adam_step(
@@ -259,7 +365,11 @@ def adam_step(
     max_norm: typing.SupportsFloat | typing.SupportsIndex,
 ) -> float: ...
 def categorical_entropy(
-    logits: typing.Any, entropy: typing.Any, action_mask: typing.Any = None
+    logits: typing.Any,
+    entropy: typing.Any,
+    action_mask: typing.Any = None,
+    sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    | None = None,
 ) -> None:
     """
     Writes the entropy.
@@ -270,13 +380,19 @@ def categorical_log_prob(
     action: typing.Any,
     log_prob: typing.Any,
     action_mask: typing.Any = None,
+    sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    | None = None,
 ) -> None:
     """
     Writes the log-probability of action.
     """
 
 def categorical_mode(
-    logits: typing.Any, action: typing.Any, action_mask: typing.Any = None
+    logits: typing.Any,
+    action: typing.Any,
+    action_mask: typing.Any = None,
+    sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    | None = None,
 ) -> None:
     """
     Writes the most probable action.
@@ -290,6 +406,8 @@ def categorical_sample(
     counter: typing.SupportsInt | typing.SupportsIndex,
     uniform: typing.Any = None,
     action_mask: typing.Any = None,
+    sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    | None = None,
 ) -> None:
     """
     Draws action and writes it with its log-probability.
@@ -305,6 +423,35 @@ def gae(
     arg6: typing.Any,
     arg7: typing.Any,
 ) -> typing.Any: ...
+def gaussian_entropy(log_std: typing.Any, entropy: typing.Any) -> None:
+    """
+    Writes the entropy.
+    """
+
+def gaussian_log_prob(
+    mean: typing.Any,
+    log_std: typing.Any,
+    action: typing.Any,
+    log_prob: typing.Any,
+    squashed: bool = False,
+) -> None:
+    """
+    Writes the log-probability of action, or with squashed of its tanh.
+    """
+
+def gaussian_sample(
+    mean: typing.Any,
+    log_std: typing.Any,
+    action: typing.Any,
+    log_prob: typing.Any,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    counter: typing.SupportsInt | typing.SupportsIndex,
+    noise: typing.Any = None,
+) -> None:
+    """
+    Draws action and writes it with its log-probability.
+    """
+
 def isa() -> str:
     """
     Name of the instruction set in use.
@@ -328,4 +475,11 @@ def polyak(
 def set_isa(name: str) -> None:
     """
     Use another instruction set (for tests).
+    """
+
+def squash(
+    u: typing.Any, low: typing.Any, high: typing.Any, action: typing.Any
+) -> None:
+    """
+    Writes tanh(u), scaled to [low, high].
     """

@@ -195,12 +195,19 @@ class DiagonalGaussian:
         log_std, d_log_std = self.log_std(network)
 
         def loss(
-            y: Float32, dy: Float32, action: Float32, old_log_prob: Float32, advantage: Float32, return_: Float32,
-            stats: NDArray[np.float64], old_value: Float32 | None, mask: None, scale: float,
-        ) -> None:  # fmt: skip
-            kernel(
-                y, dy, log_std, d_log_std, action, old_log_prob, advantage, return_, stats, old_value, scale
-            )
+            y: Float32,
+            dy: Float32,
+            action: Float32,
+            old_log_prob: Float32,
+            advantage: Float32,
+            return_: Float32,
+            stats: NDArray[np.float64],
+            old_value: Float32 | None,
+            mask: None,
+            scale: float,
+        ) -> None:
+            fields = (action, old_log_prob, advantage, return_, stats, old_value, scale)
+            kernel(y, dy, log_std, d_log_std, *fields)
 
         return loss
 

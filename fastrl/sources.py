@@ -97,7 +97,7 @@ class Rollout:
         self.counter = 0
         """Vector steps taken so far; also the counter of the policy's random draws."""
         n, encoder, distribution = env.num_envs, policy.encoder, policy.distribution
-        self._arrays: dict[str, NDArray[Any]] = {
+        self._arrays: dict[str, Any] = {
             "obs": np.zeros((num_steps, n, *encoder.shape), encoder.dtype),
             "action": np.zeros((num_steps, n, *distribution.shape), distribution.dtype),
         }
@@ -112,7 +112,7 @@ class Rollout:
         if isinstance(env, VectorEnv) and plain:
             assert isinstance(policy.network, NativeNetwork)
             self._network = policy.network
-            bounds = {}
+            bounds: dict[str, Any] = {}
             if isinstance(distribution, DiagonalGaussian) and distribution.squash:
                 bounds = {"low": distribution.low, "high": distribution.high}
             self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays, **bounds)

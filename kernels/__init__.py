@@ -10,8 +10,22 @@ from fastrl.kernels.distributions import (
     categorical_log_prob,
     categorical_mode,
     categorical_sample,
+    gaussian_entropy,
+    gaussian_log_prob,
+    gaussian_sample,
+    multi_categorical_entropy,
+    multi_categorical_log_prob,
+    multi_categorical_mode,
+    multi_categorical_sample,
+    squash,
+    squashed_gaussian_log_prob,
 )
-from fastrl.kernels.losses import normalize_advantage, ppo_categorical
+from fastrl.kernels.losses import (
+    normalize_advantage,
+    ppo_categorical,
+    ppo_gaussian,
+    ppo_multi_categorical,
+)
 from fastrl.kernels.network import adam_step, polyak
 from fastrl.kernels.returns import gae
 
@@ -22,7 +36,18 @@ __all__ = [
     "categorical_mode",
     "categorical_sample",
     "gae",
+    "gaussian_entropy",
+    "gaussian_log_prob",
+    "gaussian_sample",
+    "multi_categorical_entropy",
+    "multi_categorical_log_prob",
+    "multi_categorical_mode",
+    "multi_categorical_sample",
     "normalize_advantage",
     "polyak",
     "ppo_categorical",
+    "ppo_gaussian",
+    "ppo_multi_categorical",
+    "squash",
+    "squashed_gaussian_log_prob",
 ]

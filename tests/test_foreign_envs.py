@@ -68,6 +68,45 @@ def test_learns_from_every_observation_space(name):
     assert action in (0, 1)
 
 
+class Switches(gymnasium.Env):
+    """Rewards each of three choices that equals the observation's."""
+
+    observation_space = spaces.MultiDiscrete([3, 2, 2])
+
+    def __init__(self, action_space):
+        self.action_space = action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        self.target = self.np_random.integers([3, 2, 2])
+        return self.target.copy(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        got = np.asarray(action).ravel() - getattr(self.action_space, "start", 0)
+        reward = float((got == self.target[-got.size :]).sum())
+        self.t += 1
+        self.target = self.np_random.integers([3, 2, 2])
+        return self.target.copy(), reward, False, self.t == 10, {}
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize(
+    ("space", "best"),
+    [
+        (spaces.MultiDiscrete([3, 2, 2]), 30),
+        (spaces.MultiDiscrete([3, 2, 2], start=[1, 5, -1]), 30),
+        (spaces.MultiBinary(2), 20),
+    ],
+)
+def test_learns_several_choices(space, best):
+    agent = fastrl.PPO(lambda: Switches(space), seed=0, num_envs=4, num_steps=64, minibatch_size=64)
+    agent.learn(16_000)
+    assert evaluate(agent, 10).mean >= 0.95 * best
+    assert agent.predict(np.zeros(3, np.int64))[0].shape == space.shape
+
+
 @pytest.mark.learning
 def test_learns_from_images():
     agent = fastrl.PPO(

@@ -1,190 +1,58 @@
-"""Categorical policies: sampling, mode, log-probability and entropy, with an action mask.
+"""Distributions of actions: sampling, mode, log-probability and entropy.
 
-Shapes: ``logits`` float32 [B, A], one distribution a row, any strides (the first columns of a wider network
-output need no copy); ``action_mask`` bool [B, A], True where the action is legal. A masked action behaves as
-one whose logit is -inf: it is never drawn and adds nothing to the entropy.
+Categorical: ``logits`` float32 [B, A], one distribution a row, any strides (the first columns of a wider
+network output need no copy); ``action_mask`` bool [B, A], True where the action is legal. A masked action
+behaves as one whose logit is -inf: it is never drawn and adds nothing to the entropy.
 
 ``pi(a | b) = exp(logits[b, a]) / sum over legal a' of exp(logits[b, a'])``
+
+Multi-categorical: a row holds K independent choices of ``sizes[k]`` actions each, their logits one after
+the other. Its log-probability and entropy are the sums of theirs. This is Gymnasium's MultiDiscrete.
+MultiBinary(n) is ``sizes=(2,) * n``, where bit k is 1 with probability
+``sigmoid(logits[2k + 1] - logits[2k])``: the Bernoulli policy, with two logits a bit.
+
+Gaussian: independent components with ``mean`` float32 [B, A] and ``log_std`` float32 [B, A], or [A] where the
+deviation does not depend on the row.
+
+``action[b, a] ~ N(mean[b, a], exp(log_std[b, a])^2)``
 """
 
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-
-from fastrl.kernels._check import describe, require_array, require_ndim
-from fastrl.kernels._dispatch import resolve
+from fastrl.kernels.distributions.categorical import (
+    CategoricalSample,
+    categorical_entropy,
+    categorical_log_prob,
+    categorical_mode,
+    categorical_sample,
+)
+from fastrl.kernels.distributions.gaussian import (
+    GaussianSample,
+    gaussian_entropy,
+    gaussian_log_prob,
+    gaussian_sample,
+    squash,
+    squashed_gaussian_log_prob,
+)
+from fastrl.kernels.distributions.multi_categorical import (
+    multi_categorical_entropy,
+    multi_categorical_log_prob,
+    multi_categorical_mode,
+    multi_categorical_sample,
+)
 
 __all__ = [
     "CategoricalSample",
+    "GaussianSample",
     "categorical_entropy",
     "categorical_log_prob",
     "categorical_mode",
     "categorical_sample",
+    "gaussian_entropy",
+    "gaussian_log_prob",
+    "gaussian_sample",
+    "multi_categorical_entropy",
+    "multi_categorical_log_prob",
+    "multi_categorical_mode",
+    "multi_categorical_sample",
+    "squash",
+    "squashed_gaussian_log_prob",
 ]
-
-
-class CategoricalSample(NamedTuple):
-    """What `categorical_sample` returns."""
-
-    action: NDArray[np.int64]
-    """[B], in [0, A)."""
-    log_prob: NDArray[np.float32]
-    """[B], log-probability of ``action``."""
-
-
-def categorical_sample(
-    logits: NDArray[np.float32],
-    *,
-    seed: int | None = None,
-    counter: int = 0,
-    uniform: NDArray[np.float32] | None = None,
-    action_mask: NDArray[np.bool_] | None = None,
-    out: CategoricalSample | None = None,
-    backend: str | None = None,
-) -> CategoricalSample:
-    """Action [B] drawn from each row, and its log-probability [B], by inverting the distribution function.
-
-    Row b takes the action a with ``F(a - 1) <= u[b] < F(a)``, F the cumulated probability; rounding never
-    makes it an action that is masked or has probability 0. Where ``uniform`` is not given, u[b] is made of
-    the upper 24 bits of word ``b % 4`` of Philox4x32-10 with key ``seed`` and counter words
-    ``(counter, b // 4, 1)``: it depends on (seed, counter, b) only, whatever the batch around it. A run draws
-    step t with ``counter=t``.
-
-    Args:
-        logits: float32 [B, A].
-        seed: in [0, 2^64). Give this or ``uniform``.
-        counter: in [0, 2^64).
-        uniform: float32 [B] in [0, 1).
-        action_mask: bool [B, A], True = legal.
-        out: arrays to write into, any strides.
-        backend: "cpp" or "reference".
-
-    Raises:
-        TypeError: an array of another dtype, or no array.
-        ValueError: another shape; a seed or counter out of range; a row with NaN, +inf, no legal action or a
-            uniform outside [0, 1), which is named. The contents of ``out`` are then undefined.
-
-    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox).
-    """
-    op = "categorical_sample"
-    batch = _check_policy(op, logits, action_mask)
-    if (seed is None) == (uniform is None):
-        raise ValueError(f"{op}: give either seed or uniform")
-    if uniform is not None:
-        require_array(op, "uniform", uniform, np.float32, (batch,), "[B]")
-    _require_uint64(op, "seed", seed or 0)
-    _require_uint64(op, "counter", counter)
-    if out is None:
-        out = CategoricalSample(np.empty(batch, np.int64), np.empty(batch, np.float32))
-    else:
-        require_array(op, "out.action", out.action, np.int64, (batch,), "[B]")
-        require_array(op, "out.log_prob", out.log_prob, np.float32, (batch,), "[B]")
-    run = resolve("distributions", op, "cpu", backend)
-    run(logits, out.action, out.log_prob, seed or 0, counter, uniform, action_mask)
-    return out
-
-
-def categorical_mode(
-    logits: NDArray[np.float32],
-    *,
-    action_mask: NDArray[np.bool_] | None = None,
-    out: NDArray[np.int64] | None = None,
-    backend: str | None = None,
-) -> NDArray[np.int64]:
-    """Most probable legal action [B] of each row, the first one where several are.
-
-    Args:
-        logits: float32 [B, A].
-        action_mask: bool [B, A], True = legal.
-        out: int64 [B] to write into.
-        backend: "cpp" or "reference".
-
-    Raises:
-        TypeError: an array of another dtype, or no array.
-        ValueError: another shape, or a row with NaN or without a legal action, which is named.
-    """
-    op = "categorical_mode"
-    batch = _check_policy(op, logits, action_mask)
-    if out is None:
-        out = np.empty(batch, np.int64)
-    require_array(op, "out", out, np.int64, (batch,), "[B]")
-    resolve("distributions", op, "cpu", backend)(logits, out, action_mask)
-    return out
-
-
-def categorical_log_prob(
-    logits: NDArray[np.float32],
-    action: NDArray[np.int64],
-    *,
-    action_mask: NDArray[np.bool_] | None = None,
-    out: NDArray[np.float32] | None = None,
-    backend: str | None = None,
-) -> NDArray[np.float32]:
-    """log pi(action) [B] of each row; -inf for a masked action.
-
-    A row with NaN, +inf or no legal action gives NaN.
-
-    Args:
-        logits: float32 [B, A].
-        action: int64 [B] in [0, A).
-        action_mask: bool [B, A], True = legal.
-        out: float32 [B] to write into.
-        backend: "cpp" or "reference".
-
-    Raises:
-        TypeError: an array of another dtype, or no array.
-        ValueError: another shape, or an action out of range, whose row is named.
-    """
-    op = "categorical_log_prob"
-    batch = _check_policy(op, logits, action_mask)
-    require_array(op, "action", action, np.int64, (batch,), "[B]")
-    if out is None:
-        out = np.empty(batch, np.float32)
-    require_array(op, "out", out, np.float32, (batch,), "[B]")
-    resolve("distributions", op, "cpu", backend)(logits, action, out, action_mask)
-    return out
-
-
-def categorical_entropy(
-    logits: NDArray[np.float32],
-    *,
-    action_mask: NDArray[np.bool_] | None = None,
-    out: NDArray[np.float32] | None = None,
-    backend: str | None = None,
-) -> NDArray[np.float32]:
-    """Entropy [B] in nats, ``-sum_a pi(a) log pi(a)`` with ``0 log 0 = 0``.
-
-    A row with NaN, +inf or no legal action gives NaN.
-
-    Args:
-        logits: float32 [B, A].
-        action_mask: bool [B, A], True = legal.
-        out: float32 [B] to write into.
-        backend: "cpp" or "reference".
-
-    Raises:
-        TypeError: an array of another dtype, or no array.
-        ValueError: another shape.
-    """
-    op = "categorical_entropy"
-    batch = _check_policy(op, logits, action_mask)
-    if out is None:
-        out = np.empty(batch, np.float32)
-    require_array(op, "out", out, np.float32, (batch,), "[B]")
-    resolve("distributions", op, "cpu", backend)(logits, out, action_mask)
-    return out
-
-
-def _check_policy(op: str, logits: object, action_mask: object) -> int:
-    batch, actions = require_ndim(op, "logits", logits, np.float32, 2, "[B, A]")
-    if actions == 0:
-        raise ValueError(f"{op}: logits must have at least one action, got {describe(logits)}")
-    if action_mask is not None:
-        require_array(op, "action_mask", action_mask, np.bool_, (batch, actions), "[B, A]")
-    return batch
-
-
-def _require_uint64(op: str, name: str, x: int) -> None:
-    if not 0 <= x < 2**64:
-        raise ValueError(f"{op}: {name} must be in [0, 2^64), got {x}")

@@ -1,5 +1,7 @@
 """What the distributions ops mean, in float64 NumPy."""
 
+from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -32,11 +34,28 @@ def philox(seed: int, counter: int, index: NDArray[np.uint64], stream: int) -> N
     return np.stack([c0, c1, c2, c3], axis=-1)
 
 
-def uniforms(seed: int, counter: int, batch: int) -> NDArray[np.float64]:
-    """The numbers in [0, 1), [B], that `categorical_sample` draws: four rows share a Philox block."""
+def random_bits(seed: int, counter: int, batch: int, component: int) -> NDArray[np.uint64]:
+    """24 bits a row, [B], the upper ones of a Philox word: four rows share a block."""
     index = np.arange((batch + 3) // 4, dtype=np.uint64)
-    words = philox(seed, counter, index, ACTION_STREAM).reshape(-1)[:batch]
-    return (words >> np.uint64(8)).astype(np.float64) * 2.0**-24
+    words = philox(seed, counter, index, ACTION_STREAM + 256 * component).reshape(-1)[:batch]
+    return words >> np.uint64(8)
+
+
+def uniforms(seed: int, counter: int, batch: int, component: int = 0) -> NDArray[np.float64]:
+    """The numbers in [0, 1), [B], that `categorical_sample` draws."""
+    return random_bits(seed, counter, batch, component).astype(np.float64) * 2.0**-24
+
+
+def normals(seed: int, counter: int, batch: int, component: int) -> NDArray[np.float64]:
+    """The standard normal numbers [B] that `gaussian_sample` draws."""
+    u = uniforms(seed, counter, batch, component) + 2.0**-25
+    return np.array([NormalDist().inv_cdf(x) for x in u])
+
+
+def components(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """First column and the one after the last of each choice."""
+    ends = np.cumsum(sizes).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 def log_softmax(logits: NDArray[Any], action_mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
@@ -64,27 +83,41 @@ def categorical_sample(
     counter: int,
     uniform: NDArray[Any] | None = None,
     action_mask: NDArray[np.bool_] | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> None:
     """Writes the last action of positive probability whose share of [0, 1) starts at or below u."""
-    u = uniforms(seed, counter, len(logits)) if uniform is None else uniform.astype(np.float64)
-    log_p = log_softmax(logits, action_mask)
-    p = np.exp(log_p)
-    start = np.cumsum(p, axis=1) - p
-    hit = (start <= np.where((u >= 0) & (u < 1), u, np.nan)[:, None]) & (p > 0)
-    _reject_row(~hit.any(axis=1), "categorical_sample: no action can be drawn")
-    action[:] = logits.shape[1] - 1 - hit[:, ::-1].argmax(axis=1)
-    log_prob[:] = log_p[np.arange(len(action)), action]
+    batch = len(logits)
+    actions, total, bad = [], np.zeros(batch), np.zeros(batch, bool)
+    given = uniform if uniform is None or uniform.ndim == 2 else uniform[:, None]
+    for k, part, mask in _parts(logits, action_mask, sizes):
+        u = uniforms(seed, counter, batch, k) if given is None else given[:, k]
+        log_p = log_softmax(part, mask)
+        p = np.exp(log_p)
+        start = np.cumsum(p, axis=1) - p
+        hit = (start <= np.where((u >= 0) & (u < 1), u, np.nan)[:, None]) & (p > 0)
+        bad |= ~hit.any(axis=1)
+        chosen = part.shape[1] - 1 - hit[:, ::-1].argmax(axis=1)
+        actions.append(chosen)
+        total += log_p[np.arange(batch), chosen]
+    _reject_row(bad, f"{_name('categorical_sample', sizes)}: no action can be drawn")
+    action[:] = np.stack(actions, axis=1).reshape(action.shape)
+    log_prob[:] = total
 
 
 def categorical_mode(
-    logits: NDArray[Any], action: NDArray[np.int64], action_mask: NDArray[np.bool_] | None = None
+    logits: NDArray[Any],
+    action: NDArray[np.int64],
+    action_mask: NDArray[np.bool_] | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> None:
     """Writes the first action with the highest legal logit."""
-    x = logits if action_mask is None else np.where(action_mask, logits, -np.inf)
-    _reject_row(
-        np.isnan(x).any(axis=1) | np.isneginf(x).all(axis=1), "categorical_mode: no action is the best"
-    )
-    action[:] = x.argmax(axis=1)
+    chosen, bad = [], np.zeros(len(logits), bool)
+    for _, part, mask in _parts(logits, action_mask, sizes):
+        x = part if mask is None else np.where(mask, part, -np.inf)
+        bad |= np.isnan(x).any(axis=1) | np.isneginf(x).all(axis=1)
+        chosen.append(x.argmax(axis=1))
+    _reject_row(bad, f"{_name('categorical_mode', sizes)}: no action is the best")
+    action[:] = np.stack(chosen, axis=1).reshape(action.shape)
 
 
 def categorical_log_prob(
@@ -92,17 +125,101 @@ def categorical_log_prob(
     action: NDArray[np.int64],
     log_prob: NDArray[Any],
     action_mask: NDArray[np.bool_] | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> None:
     """Writes log pi(action)."""
-    _reject_row((action < 0) | (action >= logits.shape[1]), "categorical_log_prob: action is out of range")
-    log_prob[:] = log_softmax(logits, action_mask)[np.arange(len(action)), action]
+    batch = len(logits)
+    parts = _parts(logits, action_mask, sizes)
+    limits = np.array([part.shape[1] for _, part, _ in parts])
+    actions = action.reshape(batch, len(parts))
+    bad = ((actions < 0) | (actions >= limits)).any(axis=1)
+    _reject_row(bad, f"{_name('categorical_log_prob', sizes)}: action is out of range")
+    rows = np.arange(batch)
+    log_prob[:] = sum(log_softmax(part, mask)[rows, actions[:, k]] for k, part, mask in parts)
 
 
 def categorical_entropy(
-    logits: NDArray[Any], out: NDArray[Any], action_mask: NDArray[np.bool_] | None = None
+    logits: NDArray[Any],
+    out: NDArray[Any],
+    action_mask: NDArray[np.bool_] | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> None:
     """Writes the entropy."""
-    out[:] = entropy(log_softmax(logits, action_mask))
+    out[:] = sum(entropy(log_softmax(part, mask)) for _, part, mask in _parts(logits, action_mask, sizes))
+
+
+def gaussian_z(mean: NDArray[Any], log_std: NDArray[Any], action: NDArray[Any]) -> NDArray[np.float64]:
+    """(action - mean) / exp(log_std), [B, A]."""
+    z: NDArray[np.float64] = (action.astype(np.float64) - mean) * np.exp(-log_std.astype(np.float64))
+    return z
+
+
+def gaussian_entropy_of(log_std: NDArray[Any]) -> NDArray[np.float64]:
+    """sum_a log_std + (1 + log 2 pi) / 2, over the last axis."""
+    h: NDArray[np.float64] = (log_std.astype(np.float64) + 0.5 * (1.0 + np.log(2.0 * np.pi))).sum(axis=-1)
+    return h
+
+
+def gaussian_sample(
+    mean: NDArray[Any],
+    log_std: NDArray[Any],
+    action: NDArray[Any],
+    log_prob: NDArray[Any],
+    seed: int,
+    counter: int,
+    noise: NDArray[Any] | None = None,
+) -> None:
+    """Writes mean + exp(log_std) noise, and the log-density of what was written."""
+    batch, actions = mean.shape
+    if noise is None:
+        noise = np.stack([normals(seed, counter, batch, a) for a in range(actions)], axis=1)
+    with np.errstate(all="ignore"):
+        action[:] = mean + np.exp(log_std.astype(np.float64)) * noise
+        gaussian_log_prob(mean, log_std, action, log_prob)
+    bad = ~np.isfinite(action).all(axis=1) | ~np.isfinite(log_prob)
+    _reject_row(bad, "gaussian_sample: action or log_prob is not finite")
+
+
+def gaussian_log_prob(
+    mean: NDArray[Any], log_std: NDArray[Any], action: NDArray[Any], out: NDArray[Any]
+) -> None:
+    """Writes sum_a -z^2 / 2 - log_std - log(2 pi) / 2."""
+    z = gaussian_z(mean, log_std, action)
+    out[:] = (-0.5 * z**2 - log_std - 0.5 * np.log(2.0 * np.pi)).sum(axis=1)
+
+
+def squashed_gaussian_log_prob(
+    mean: NDArray[Any], log_std: NDArray[Any], u: NDArray[Any], out: NDArray[Any]
+) -> None:
+    """Writes gaussian_log_prob(u) - sum_a log(1 - tanh(u)^2)."""
+    gaussian_log_prob(mean, log_std, u, out)
+    x = np.abs(u.astype(np.float64))
+    out -= (2.0 * (np.log(2.0) - x - np.log1p(np.exp(-2.0 * x)))).sum(axis=1)
+
+
+def gaussian_entropy(log_std: NDArray[Any], out: NDArray[Any]) -> None:
+    """Writes the entropy."""
+    out[:] = gaussian_entropy_of(log_std)
+
+
+def squash(u: NDArray[Any], low: NDArray[Any], high: NDArray[Any], out: NDArray[Any]) -> None:
+    """Writes low + (high - low) (tanh(u) + 1) / 2."""
+    least, most = low.astype(np.float64), high.astype(np.float64)
+    out[:] = np.clip(least + (most - least) * 0.5 * (np.tanh(u.astype(np.float64)) + 1.0), least, most)
+
+
+def _parts(
+    logits: NDArray[Any], action_mask: NDArray[np.bool_] | None, sizes: Sequence[int] | None
+) -> list[tuple[int, NDArray[Any], NDArray[np.bool_] | None]]:
+    """Number, logits and mask of each choice."""
+    return [
+        (k, logits[:, a:b], None if action_mask is None else action_mask[:, a:b])
+        for k, (a, b) in enumerate(components(sizes or (logits.shape[1],)))
+    ]
+
+
+def _name(op: str, sizes: Sequence[int] | None) -> str:
+    return op if sizes is None else f"multi_{op}"
 
 
 def _reject_row(bad: Any, what: str) -> None:

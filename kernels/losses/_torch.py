@@ -1,6 +1,5 @@
-"""The losses as torch operators: called directly, or as a ``torch.library`` operator while compiling."""
+"""The losses as torch operators: called directly, or as ``torch.library`` operators while compiling."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,126 +9,100 @@ from fastrl.kernels import losses
 from fastrl.kernels._dispatch import resolve
 from fastrl.kernels.losses import PPO_STATS
 
-Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
+_SAMPLES = "Tensor action, Tensor old_log_prob, Tensor advantage, Tensor return_, Tensor? old_value"
+_OPTIONS = (
+    "float clip_coef, float vf_coef, float ent_coef, float kl_coef, float? clip_value, float? scale, "
+    "str? backend"
+)
+_PARAMETERS = {
+    "ppo_categorical": f"Tensor logits, Tensor value, {_SAMPLES}, Tensor? action_mask, {_OPTIONS}",
+    "ppo_multi_categorical": (
+        f"Tensor logits, Tensor value, {_SAMPLES}, Tensor? action_mask, int[] sizes, {_OPTIONS}"
+    ),
+    "ppo_gaussian": f"Tensor mean, Tensor log_std, Tensor value, {_SAMPLES}, {_OPTIONS}",
+}
+_direct: dict[str, type[torch.autograd.Function]] = {}
 
 
-def ppo_categorical(
-    logits: Tensor,
-    value: Tensor,
-    action: Tensor,
-    old_log_prob: Tensor,
-    advantage: Tensor,
-    return_: Tensor,
-    old_value: Tensor | None,
-    action_mask: Tensor | None,
-    stats: Tensor | None,
-    *options: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, d_logits and d_value; the loss is differentiable by logits and value."""
-    constants = {
-        "old_log_prob": old_log_prob,
-        "advantage": advantage,
-        "return_": return_,
-        "old_value": old_value,
-    }
-    for name, x in constants.items():
+def run(op: str, stats: Tensor | None, arrays: tuple[Any, ...], options: tuple[Any, ...]) -> list[Tensor]:
+    """Loss and gradients; the loss is differentiable by what comes before ``action``."""
+    names = _names(op)
+    count = names.index("action")
+    for name, x in zip(names[count:], arrays[count:], strict=False):
         if x is not None and x.requires_grad:
-            raise ValueError(
-                f"ppo_categorical: {name} must not require a gradient, which would be lost: detach it"
-            )
-    run: Callable[..., Outputs] = (
-        torch.ops.fastrl.ppo_categorical if torch.compiler.is_compiling() else _PPOCategorical.apply
-    )
-    loss, d_logits, d_value, sums = run(
-        *(logits, value, action, old_log_prob, advantage, return_, old_value, action_mask), *options
-    )
+            raise ValueError(f"{op}: {name} must not require a gradient, which would be lost: detach it")
+    call = getattr(torch.ops.fastrl, op) if torch.compiler.is_compiling() else _direct[op].apply
+    *result, sums = call(*arrays, *options)
     if stats is not None:
         stats += sums
-    return loss, d_logits, d_value
+    gradients = zip(result[1:], arrays, strict=False)
+    return [result[0], *(g if g.ndim == x.ndim else g.sum(0) for g, x in gradients)]
 
 
-def _forward(
-    logits: Tensor,
-    value: Tensor,
-    action: Tensor,
-    old_log_prob: Tensor,
-    advantage: Tensor,
-    return_: Tensor,
-    old_value: Tensor | None,
-    action_mask: Tensor | None,
-    clip_coef: float,
-    vf_coef: float,
-    ent_coef: float,
-    kl_coef: float,
-    clip_value: float | None,
-    scale: float | None,
-    backend: str | None,
-) -> Outputs:
-    resolve(
-        "losses", "ppo_categorical", logits.device.type, backend
-    )  # before .numpy() refuses another device
-    sums = torch.zeros(len(PPO_STATS), dtype=torch.float64)
-    constants = [x.numpy() for x in (action, old_log_prob, advantage, return_)]
-    result = losses.ppo_categorical(
-        logits.detach().numpy(),
-        value.detach().numpy(),
-        *constants,
-        clip_coef=clip_coef,
-        vf_coef=vf_coef,
-        ent_coef=ent_coef,
-        kl_coef=kl_coef,
-        clip_value=clip_value,
-        old_value=None if old_value is None else old_value.numpy(),
-        action_mask=None if action_mask is None else action_mask.numpy(),
-        scale=scale,
-        stats=sums.numpy(),
-        backend=backend,
+def _names(op: str) -> list[str]:
+    return [parameter.split()[-1] for parameter in _PARAMETERS[op].split(", ")]
+
+
+def _define(op: str) -> None:
+    names = _names(op)
+    count = names.index("action")
+
+    def forward(*inputs: Any) -> tuple[Tensor, ...]:
+        arguments: dict[str, Any] = dict(zip(names, inputs, strict=True))
+        policy = inputs[0]
+        resolve("losses", op, policy.device.type, arguments["backend"])  # before .numpy() refuses the device
+        if "log_std" in arguments and arguments["log_std"].ndim == 1:  # autograd weights its rows apart
+            arguments["log_std"] = arguments["log_std"].expand(len(policy), -1)
+        for name, x in arguments.items():
+            if isinstance(x, Tensor):
+                arguments[name] = x.detach().numpy()
+        sums = torch.zeros(len(PPO_STATS), dtype=torch.float64)
+        result = getattr(losses, op)(**arguments, stats=sums.numpy())
+        return *map(torch.from_numpy, result), sums
+
+    def fake(*inputs: Any) -> tuple[Tensor, ...]:
+        policy, value = inputs[0], inputs[count - 1]
+        sums = value.new_empty(len(PPO_STATS), dtype=torch.float64)
+        gradients = [policy.new_empty(policy.shape) for _ in range(count - 1)]
+        return value.new_empty(value.shape), *gradients, value.new_empty(value.shape), sums
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, *constants = output
+        scale, batch = inputs[names.index("scale")], inputs[0].shape[0]
+        ctx.unscale = max(batch, 1) if scale is None else 1.0 / scale
+        ctx.axes = [x.ndim for x in inputs[:count]]
+        ctx.save_for_backward(*constants[:-1])
+        ctx.mark_non_differentiable(*constants)
+        ctx.set_materialize_grads(False)
+
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if (
+            torch.is_grad_enabled()
+        ):  # create_graph=True: the gradients are constants here, so it would be wrong
+            raise RuntimeError(f"{op}: second derivatives are not implemented (create_graph=True)")
+        if grad is None:
+            return (None,) * len(names)
+        weight = grad * ctx.unscale
+        gradients = [(weight if d.ndim == 1 else weight[:, None]) * d for d in ctx.saved_tensors]
+        summed = [d if d.ndim == axes else d.sum(0) for d, axes in zip(gradients, ctx.axes, strict=True)]
+        return *summed, *(None,) * (len(names) - count)
+
+    class _Loss(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:  # apart, a call costs 15 us more
+            output = forward(*inputs)
+            setup_context(ctx, inputs, output)
+            return output
+
+    _Loss.backward = staticmethod(backward)  # type: ignore[method-assign]
+    _direct[op] = _Loss
+    returns = ", ".join(["Tensor"] * (count + 2))
+    registered = torch.library.custom_op(
+        f"fastrl::{op}", forward, mutates_args=(), schema=f"({_PARAMETERS[op]}) -> ({returns})"
     )
-    loss, d_logits, d_value = map(torch.from_numpy, result)
-    return loss, d_logits, d_value, sums
+    registered.register_autograd(backward, setup_context=setup_context)
+    registered.register_fake(fake)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
-    _, d_logits, d_value, sums = output
-    scale, batch = inputs[13], inputs[0].shape[0]
-    ctx.unscale = max(batch, 1) if scale is None else 1.0 / scale
-    ctx.save_for_backward(d_logits, d_value)
-    ctx.mark_non_differentiable(d_logits, d_value, sums)
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-    if (
-        torch.is_grad_enabled()
-    ):  # create_graph=True: d_logits is a constant here, so its derivative would be wrong
-        raise RuntimeError("ppo_categorical: second derivatives are not implemented (create_graph=True)")
-    if grad is None:
-        return (None,) * 15
-    d_logits, d_value = ctx.saved_tensors
-    weight = grad * ctx.unscale
-    return weight[:, None] * d_logits, weight * d_value, *(None,) * 13
-
-
-class _PPOCategorical(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Outputs:  # with setup_context apart, a call costs 15 us more
-        output = _forward(*inputs)
-        _setup_context(ctx, inputs, output)
-        return output
-
-    backward = staticmethod(_backward)
-
-
-_op = torch.library.custom_op("fastrl::ppo_categorical", _forward, mutates_args=())
-_op.register_autograd(_backward, setup_context=_setup_context)
-
-
-@_op.register_fake
-def _(logits: Tensor, value: Tensor, *_: Any) -> Outputs:
-    batch = logits.shape[0]
-    return (
-        logits.new_empty(batch),
-        logits.new_empty(logits.shape),
-        logits.new_empty(batch),
-        logits.new_empty(len(PPO_STATS), dtype=torch.float64),
-    )
+for _op in _PARAMETERS:
+    _define(_op)
