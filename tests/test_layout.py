@@ -32,6 +32,8 @@ ARROWS = {
     "sources": MIDDLE,
     "evaluate": {"envs"},
     "checkpoint": {"state"},
+    "plotting": {"logging", "statistics"},
+    "runs": {"logging"},
     "loop": {"checkpoint", "evaluate", "logging", "display"},
     "algorithms": MIDDLE | OUTPUT | {"loop"},
     "seeds": {"loop", "algorithms"},

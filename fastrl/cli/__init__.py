@@ -1,0 +1,57 @@
+"""The command line.
+
+fastrl train ALGORITHM ENV   train an agent; fastrl train ppo --help lists its configuration
+fastrl resume RUN            go on with an interrupted run
+fastrl eval RUN              play episodes with a trained agent
+fastrl plot RUN...           learning curves of runs and seeds in one figure
+fastrl list                  algorithms and compiled environments
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from fastrl import __version__
+from fastrl.checkpoint import CheckpointError
+from fastrl.cli import machine, runs, train
+from fastrl.cli.train import parse_seeds as parse_seeds
+from fastrl.logging import LogError
+from fastrl.loop import Interrupted
+
+COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
+    "resume": (train.Resume, train.resume),
+    "eval": (runs.Eval, runs.evaluate_run),
+    "plot": (runs.Plot, runs.plot),
+    "list": (machine.List, machine.list_all),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the result is the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(argv)
+    except Interrupted as stop:
+        print(f"fastrl: {stop}", file=sys.stderr)
+        return 128 + stop.signum
+    except (ValueError, TypeError, CheckpointError, LogError, FloatingPointError, OSError) as error:
+        print(f"fastrl: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"{(__doc__ or '').strip()}\n\nEach command has --help.")
+        return 0
+    if argv[0] == "--version":
+        print(__version__)
+        return 0
+    command, args = argv[0], argv[1:]
+    if command == "train":
+        return train.train(args)
+    if command not in COMMANDS:
+        raise ValueError(f"command must be one of train, {', '.join(COMMANDS)}, got {command!r}")
+    options, run = COMMANDS[command]
+    return run(tyro.cli(options, args=args, prog=f"fastrl {command}"))
