@@ -34,6 +34,8 @@ ARROWS = {
     "checkpoint": {"state"},
     "plotting": {"logging", "statistics"},
     "runs": {"logging"},
+    "extras": set(),
+    "doctor": {"_core", "kernels", "extras"},
     "loop": {"checkpoint", "evaluate", "logging", "display"},
     "algorithms": MIDDLE | OUTPUT | {"loop"},
     "seeds": {"loop", "algorithms"},

@@ -5,6 +5,7 @@ fastrl resume RUN            go on with an interrupted run
 fastrl eval RUN              play episodes with a trained agent
 fastrl plot RUN...           learning curves of runs and seeds in one figure
 fastrl list                  algorithms and compiled environments
+fastrl doctor                what this machine offers, what is missing or broken
 """
 
 import sys
@@ -17,6 +18,7 @@ from fastrl import __version__
 from fastrl.checkpoint import CheckpointError
 from fastrl.cli import machine, runs, train
 from fastrl.cli.train import parse_seeds as parse_seeds
+from fastrl.extras import MissingExtraError
 from fastrl.logging import LogError
 from fastrl.loop import Interrupted
 
@@ -25,7 +27,12 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "eval": (runs.Eval, runs.evaluate_run),
     "plot": (runs.Plot, runs.plot),
     "list": (machine.List, machine.list_all),
+    "doctor": (machine.Doctor, machine.doctor),
 }
+ERRORS = (
+    ValueError, TypeError, CheckpointError, LogError, FloatingPointError, OSError, MissingExtraError,
+)  # fmt: skip
+"""What a user can cause, told in one line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"fastrl: {stop}", file=sys.stderr)
         return 128 + stop.signum
-    except (ValueError, TypeError, CheckpointError, LogError, FloatingPointError, OSError) as error:
+    except ERRORS as error:
         print(f"fastrl: error: {error}", file=sys.stderr)
         return 2
 
