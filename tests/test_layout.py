@@ -36,6 +36,7 @@ ARROWS = {
     "runs": {"logging"},
     "extras": set(),
     "doctor": {"_core", "kernels", "extras"},
+    "video": {"algorithms", "envs", "extras"},
     "loop": {"checkpoint", "evaluate", "logging", "display"},
     "algorithms": MIDDLE | OUTPUT | {"loop"},
     "seeds": {"loop", "algorithms"},

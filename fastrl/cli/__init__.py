@@ -4,6 +4,7 @@ fastrl train ALGORITHM ENV   train an agent; fastrl train ppo --help lists its c
 fastrl resume RUN            go on with an interrupted run
 fastrl eval RUN              play episodes with a trained agent
 fastrl plot RUN...           learning curves of runs and seeds in one figure
+fastrl video RUN             videos of a trained agent
 fastrl list                  algorithms and compiled environments
 fastrl doctor                what this machine offers, what is missing or broken
 """
@@ -26,6 +27,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "resume": (train.Resume, train.resume),
     "eval": (runs.Eval, runs.evaluate_run),
     "plot": (runs.Plot, runs.plot),
+    "video": (runs.Video, runs.video),
     "list": (machine.List, machine.list_all),
     "doctor": (machine.Doctor, machine.doctor),
 }

@@ -1,4 +1,4 @@
-"""Commands on runs that are there: ``fastrl eval``, ``fastrl plot``."""
+"""Commands on runs that are there: ``fastrl eval``, ``fastrl plot``, ``fastrl video``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,22 @@ class Plot:
     """Rows of progress.csv that moving averages go over; default: a twentieth of a single run, else 1."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """Record episodes of a trained agent: MP4, or GIF where no encoder is installed (extra [video])."""
+
+    run: Run
+    """Run folder or checkpoint folder."""
+    episodes: int = 3
+    """Episodes to record, a file each."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder for the videos; default: videos in the run folder."""
+    best: bool = False
+    """Use the best checkpoint of the run instead of the latest."""
+    seed: int = 1_000_000
+    """Episode i is seeded with seed + i."""
+
+
 def evaluate_run(options: Eval) -> int:
     """Print the mean return of the evaluation."""
     agent = load(options.run, best=options.best)
@@ -84,6 +100,20 @@ def plot(options: Plot) -> int:
     if repeated := len(runs) - sum(map(len, groups.values())):
         print(f"left out, as later runs repeat their seeds: {repeated}")
     print(f"learning curves: {out}")
+    return 0
+
+
+def video(options: Video) -> int:
+    """Record the videos; print their paths and returns."""
+    from fastrl.video import has_encoder, record
+
+    agent = load(options.run, best=options.best)
+    out = options.out or options.run / "videos"
+    if not has_encoder():
+        print("no MP4 encoder is installed, so these are GIFs: pip install moviepy")
+    files, returns = record(agent, out, episodes=options.episodes, seed=options.seed)
+    for file, episode_return in zip(files, returns, strict=True):
+        print(f"{file}: return {episode_return:g}")
     return 0
 
 
