@@ -43,7 +43,7 @@ def test_mp4_of_each_episode(agent, tmp_path):
     files, returns = record(agent, tmp_path, episodes=2, seed=5)
     assert [file.name for file in files] == ["CartPole-v1-64-episode0.mp4", "CartPole-v1-64-episode1.mp4"]
     frames, seconds = imageio_ffmpeg.count_frames_and_secs(files[1])
-    assert frames == returns[1] + 1
+    assert frames == pytest.approx(returns[1] + 1, abs=1)  # moviepy rounds the clip's length
     assert seconds == pytest.approx(frames / 50, abs=0.05)
     record(agent, tmp_path, episodes=1, seed=6)
     assert sorted(tmp_path.iterdir()) == files

@@ -5,6 +5,7 @@ fastrl resume RUN            go on with an interrupted run
 fastrl eval RUN              play episodes with a trained agent
 fastrl plot RUN...           learning curves of runs and seeds in one figure
 fastrl video RUN             videos of a trained agent
+fastrl export RUN            the policy as an ONNX model
 fastrl list                  algorithms and compiled environments
 fastrl doctor                what this machine offers, what is missing or broken
 """
@@ -19,6 +20,7 @@ from fastrl import __version__
 from fastrl.checkpoint import CheckpointError
 from fastrl.cli import machine, runs, train
 from fastrl.cli.train import parse_seeds as parse_seeds
+from fastrl.export import ExportError
 from fastrl.extras import MissingExtraError
 from fastrl.logging import LogError
 from fastrl.loop import Interrupted
@@ -28,11 +30,13 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "eval": (runs.Eval, runs.evaluate_run),
     "plot": (runs.Plot, runs.plot),
     "video": (runs.Video, runs.video),
+    "export": (runs.Export, runs.export),
     "list": (machine.List, machine.list_all),
     "doctor": (machine.Doctor, machine.doctor),
 }
 ERRORS = (
     ValueError, TypeError, CheckpointError, LogError, FloatingPointError, OSError, MissingExtraError,
+    ExportError,
 )  # fmt: skip
 """What a user can cause, told in one line."""
 

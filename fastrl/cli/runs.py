@@ -1,4 +1,4 @@
-"""Commands on runs that are there: ``fastrl eval``, ``fastrl plot``, ``fastrl video``."""
+"""Commands on runs that are there: ``fastrl eval``, ``fastrl plot``, ``fastrl video``, ``fastrl export``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,18 @@ class Video:
     """Episode i is seeded with seed + i."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a trained policy as an ONNX model, compared with the agent before it is left in place."""
+
+    run: Run
+    """Run folder or checkpoint folder."""
+    onnx: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    """File to write."""
+    best: bool = False
+    """Use the best checkpoint of the run instead of the latest."""
+
+
 def evaluate_run(options: Eval) -> int:
     """Print the mean return of the evaluation."""
     agent = load(options.run, best=options.best)
@@ -114,6 +126,17 @@ def video(options: Video) -> int:
     files, returns = record(agent, out, episodes=options.episodes, seed=options.seed)
     for file, episode_return in zip(files, returns, strict=True):
         print(f"{file}: return {episode_return:g}")
+    return 0
+
+
+def export(options: Export) -> int:
+    """Write the model; print how far it is from the agent."""
+    from fastrl.export import export_onnx
+
+    done = export_onnx(load(options.run, best=options.best), options.onnx)
+    print(
+        f"{done.path}: max difference {done.max_difference:.2g} on {done.observations:,} random observations"
+    )
     return 0
 
 
