@@ -94,6 +94,9 @@ def test_list_and_help(capsys):
     for flag in ("--total-timesteps", "--num-envs", "--gae-lambda", "--clip-coef", "--target-kl", "--config"):
         assert flag in out
     assert "(default: 0.95)" in out
+    assert "usage: fastrl train ppo [-h] [OPTIONS] ENV" in out
+    assert "PPO options" in out
+    assert "--eval-interval STEPS" in out
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,7 @@ def test_list_and_help(capsys):
         (["train", "ppo", "NoSuchEnv-v1"], "NoSuchEnv"),
         (["train", "ppo", "CartPole-v1", "--seeds", "3..1"], "seeds must be as 0..9 or 1,2,5"),
         (["train", "ppo", "CartPole-v1", "--config", "/nowhere.json"], "/nowhere.json"),
-        (["trian"], "command must be one of train, eval, resume, list, got 'trian'"),
+        (["trian"], "command must be one of train, resume, eval, plot, video, export, list, doctor, got 'trian'"),
         (["eval", "/nowhere"], "/nowhere"),
         (["resume", "/nowhere"], "/nowhere"),
     ],

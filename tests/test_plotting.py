@@ -44,7 +44,7 @@ def test_svg_names_axes_units_title_and_is_reproducible(tmp_path: Path) -> None:
 
 def test_one_run_is_shown_raw_and_smoothed() -> None:
     xs, ys = np.arange(60.0), np.arange(60.0) ** 2
-    axes = plotting._figure([(xs, ys)], "steps", "loss", None, None).axes[0]
+    axes = plotting._figure({"": [(xs, ys)]}, "steps", "loss", None, None, None).axes[0]
     raw, smooth = axes.lines
     np.testing.assert_array_equal(raw.get_ydata(), ys)
     expected = [ys[max(0, i - 1) : i + 2].mean() for i in range(60)]  # 60 // 20 = 3 rows, centred
@@ -56,7 +56,7 @@ def test_one_run_is_shown_raw_and_smoothed() -> None:
 def test_seeds_are_summed_up_by_iqm_and_interval_up_to_the_shortest() -> None:
     rng = np.random.default_rng(0)
     curves = [(np.arange(n) * 1e5, rng.normal(size=n).cumsum()) for n in (41, 45, 51, 47, 43)]
-    axes = plotting._figure(curves, "steps", "rollout/ep_rew_mean", None, None).axes[0]
+    axes = plotting._figure({"": curves}, "steps", "rollout/ep_rew_mean", None, None, None).axes[0]
     *seeds, middle = axes.lines
     assert len(seeds) == 5
     assert axes.get_xlabel() == "environment steps (millions)"

@@ -1,0 +1,149 @@
+"""Videos of an agent's episodes, drawn by Gymnasium's own renderers: MP4, or GIF where nothing encodes."""
+
+import os
+import tempfile
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.wrappers import RecordVideo
+from numpy.typing import NDArray
+
+from fastrl import extras
+from fastrl.algorithms.base import Algorithm
+from fastrl.envs import COMPILED
+
+
+def record(
+    agent: Algorithm,
+    out: Path | str,
+    *,
+    episodes: int = 3,
+    seed: int = 1_000_000,
+    deterministic: bool = True,
+) -> tuple[list[Path], NDArray[np.float64]]:
+    """Play episodes and record one video of each; the files, and the returns [episodes].
+
+    Episode i is seeded with ``seed + i``: these are the first episodes that ``evaluate`` plays. Needs no
+    display. A video appears in ``out`` when it is whole, and replaces an older one of the same name.
+
+    Args:
+        agent: what acts.
+        out: folder for ``<env>-<step>-episode<i>.mp4`` (or .gif); made if missing.
+        episodes: how many.
+        seed: of the environment.
+        deterministic: whether to take the most probable actions.
+
+    Raises:
+        ValueError: ``episodes`` < 1, or the environment draws no frames.
+        MissingExtraError: a package that draws or encodes is not installed.
+    """
+    if episodes < 1:
+        raise ValueError(f"video: episodes must be >= 1, got {episodes}")
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    returns = np.zeros(episodes)
+    with tempfile.TemporaryDirectory(prefix=".video-", dir=out) as scratch:
+        env = _recorder(_make(agent.env_id), Path(scratch) / "new")
+        try:
+            for i in range(episodes):
+                obs, _ = env.reset(seed=seed + i)
+                done = False
+                while not done:
+                    action, _ = agent.predict(obs, deterministic=deterministic)
+                    obs, reward, terminated, truncated, _ = env.step(action)
+                    returns[i] += float(reward)
+                    done = terminated or truncated
+        except gymnasium.error.DependencyNotInstalled as error:
+            extras.require("video", "video")
+            raise extras.MissingExtraError(f"video: {error}") from None
+        finally:
+            env.close()
+        name = agent.env_id.replace("/", "-")
+        files = []
+        for i in range(episodes):
+            (made,) = (Path(scratch) / "new").glob(f"video-episode-{i}.*")
+            target = out / f"{name}-{agent.num_timesteps}-episode{i}{made.suffix}"
+            files.append(made.replace(target))
+    return files, returns
+
+
+def has_encoder() -> bool:
+    """Whether MP4 can be written: moviepy is installed and finds an ffmpeg."""
+    if find_spec("moviepy") is None:
+        return False
+    try:
+        import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        return False
+    return True
+
+
+class RecordGif(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Writes a GIF of each episode, under the names of Gymnasium's ``RecordVideo``."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], video_folder: str, name_prefix: str = "video") -> None:
+        super().__init__(env)
+        self.folder = Path(video_folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.name_prefix = name_prefix
+        self.frames: list[Any] = []
+        self.episode = -1
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode and its recording; what was recorded before is written."""
+        self._write()
+        self.episode += 1
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._capture()
+        return obs, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step and its frame."""
+        result = self.env.step(action)
+        self._capture()
+        return result
+
+    def close(self) -> None:
+        """Write the last episode."""
+        self._write()
+        super().close()
+
+    def _capture(self) -> None:
+        from PIL import Image
+
+        self.frames.append(Image.fromarray(np.asarray(self.env.render())).quantize(64))
+
+    def _write(self) -> None:
+        if self.frames:
+            first, *rest = self.frames
+            path = self.folder / f"{self.name_prefix}-episode-{self.episode}.gif"
+            duration = round(1000 / self.metadata.get("render_fps", 30))
+            first.save(path, save_all=True, append_images=rest, duration=duration, loop=0)
+        self.frames = []
+
+
+def _make(env_id: str) -> gymnasium.Env[Any, Any]:
+    spec = f"fastrl/{env_id}" if env_id in COMPILED else env_id
+    try:
+        env = gymnasium.make(spec, render_mode="rgb_array")
+    except (gymnasium.error.Error, TypeError) as error:
+        raise ValueError(f"video: {env_id} cannot be drawn: {error}") from None
+    if env.render_mode != "rgb_array":
+        raise ValueError(
+            f"video: {env_id} draws no frames: its render modes are {env.metadata['render_modes']}"
+        )
+    return env
+
+
+def _recorder(env: gymnasium.Env[Any, Any], folder: Path) -> gymnasium.Env[Any, Any]:
+    if has_encoder():
+        return RecordVideo(env, str(folder), episode_trigger=lambda _: True, name_prefix="video")
+    return RecordGif(env, str(folder))
