@@ -39,8 +39,8 @@ def gaussian_sample(
     counter, b, a) only, whatever the batch around it, and stays within +-5.42. A run draws step t with
     ``counter=t``.
 
-    ``log_prob`` is that of the action as rounded to float32, so that `ppo_gaussian` finds a ratio of exactly 1
-    before the first update.
+    ``log_prob`` is that of the action as rounded to float32, so that `ppo_gaussian` finds a ratio of exactly
+    1 before the first update.
 
     Args:
         mean: float32 [B, A].
