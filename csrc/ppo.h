@@ -29,7 +29,8 @@ FASTRL_INLINE ValueLoss value_loss(double clip_value, const PPOBatch& batch, int
   const vfloat clipped_step = vmin(limit, vmax(-limit, step));
   const vfloat clipped_error = old_value + clipped_step - target;
   const vfloat clipped_loss = 0.5f * clipped_error * clipped_error;
-  const vfloat clipped_gradient = select(vabs(step) > limit, vfloat{}, clipped_error);
+  const vfloat zero = clipped_error - clipped_error;  // or NaN
+  const vfloat clipped_gradient = select(vabs(step) > limit, zero, clipped_error);
   return {vmax(loss, clipped_loss), select(loss >= clipped_loss, error, clipped_gradient)};
 }
 

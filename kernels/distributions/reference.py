@@ -160,6 +160,15 @@ def gaussian_entropy_of(log_std: NDArray[Any]) -> NDArray[np.float64]:
     return h
 
 
+def gaussian_log_prob_of(
+    mean: NDArray[Any], log_std: NDArray[Any], action: NDArray[Any]
+) -> NDArray[np.float64]:
+    """sum_a -z^2 / 2 - log_std - log(2 pi) / 2, [B]."""
+    squares = gaussian_z(mean, log_std, action) ** 2
+    log_p: NDArray[np.float64] = (-0.5 * squares - log_std - 0.5 * np.log(2.0 * np.pi)).sum(axis=1)
+    return log_p
+
+
 def gaussian_sample(
     mean: NDArray[Any],
     log_std: NDArray[Any],
@@ -175,7 +184,7 @@ def gaussian_sample(
         noise = np.stack([normals(seed, counter, batch, a) for a in range(actions)], axis=1)
     with np.errstate(all="ignore"):
         action[:] = mean + np.exp(log_std.astype(np.float64)) * noise
-        gaussian_log_prob(mean, log_std, action, log_prob)
+        log_prob[:] = gaussian_log_prob_of(mean, log_std, action)
     bad = ~np.isfinite(action).all(axis=1) | ~np.isfinite(log_prob)
     _reject_row(bad, "gaussian_sample: action or log_prob is not finite")
 
@@ -184,17 +193,16 @@ def gaussian_log_prob(
     mean: NDArray[Any], log_std: NDArray[Any], action: NDArray[Any], out: NDArray[Any]
 ) -> None:
     """Writes sum_a -z^2 / 2 - log_std - log(2 pi) / 2."""
-    z = gaussian_z(mean, log_std, action)
-    out[:] = (-0.5 * z**2 - log_std - 0.5 * np.log(2.0 * np.pi)).sum(axis=1)
+    out[:] = gaussian_log_prob_of(mean, log_std, action)
 
 
 def squashed_gaussian_log_prob(
     mean: NDArray[Any], log_std: NDArray[Any], u: NDArray[Any], out: NDArray[Any]
 ) -> None:
     """Writes gaussian_log_prob(u) - sum_a log(1 - tanh(u)^2)."""
-    gaussian_log_prob(mean, log_std, u, out)
     x = np.abs(u.astype(np.float64))
-    out -= (2.0 * (np.log(2.0) - x - np.log1p(np.exp(-2.0 * x)))).sum(axis=1)
+    correction = 2.0 * (np.log(2.0) - x - np.log1p(np.exp(-2.0 * x)))
+    out[:] = gaussian_log_prob_of(mean, log_std, u) - correction.sum(axis=1)
 
 
 def gaussian_entropy(log_std: NDArray[Any], out: NDArray[Any]) -> None:

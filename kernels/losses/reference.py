@@ -10,6 +10,7 @@ from fastrl.kernels.distributions.reference import (
     components,
     entropy,
     gaussian_entropy_of,
+    gaussian_log_prob_of,
     gaussian_z,
     log_softmax,
 )
@@ -94,8 +95,7 @@ def ppo_gaussian(
     """Writes loss and gradients into ``out``, adds to ``stats``."""
     z = gaussian_z(mean, log_std, action)
     h = np.broadcast_to(gaussian_entropy_of(log_std), len(mean))
-    # the entropy is the mean of -log pi, in which z^2 / 2 is 1 / 2
-    log_prob = (0.5 - 0.5 * z**2).sum(axis=1) - h
+    log_prob = gaussian_log_prob_of(mean, log_std, action)
     d_log_prob, d_entropy = _ppo(
         *(log_prob, h, value, old_log_prob, advantage, return_, old_value, out, stats, scale), **coefficients
     )
