@@ -173,7 +173,8 @@ def _backends(op: str) -> dict[str, str]:
     function = getattr(kernels, op)
     if "backend" not in inspect.signature(function).parameters:
         return {"cpp": ""}
-    family = function.__module__.removeprefix("fastrl.kernels.")
+    family = function.__module__.split(".")[2]
+    op = op.removeprefix("multi_")  # the same kernels, given sizes
     return {name: _why_not(family, op, name) for name in _dispatch.BACKENDS}
 
 
