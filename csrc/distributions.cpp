@@ -24,13 +24,14 @@ int64_t categorical_sample(const Categorical& policy, Strided<const float> unifo
       } else {
         u = uniform_of(random_bits(seed, counter, k, row, n));
       }
-      // The last action that has a probability and starts at or below the threshold: rounding cannot pass it
-      // by.
+      // The last action whose share starts at or below the threshold. It never has probability 0: such a
+      // share starts where the next one does, and u <= 1 - 2^-24 keeps even the rounded threshold below the
+      // sum.
       const vfloat threshold = u * p.sum;
       vfloat start = vfloat{}, chosen_z = vfloat{};
       vint chosen = broadcast(-1);
       for (int64_t a = begin; a < end; ++a) {
-        const vint hit = (start <= threshold) & (p.e(a) > 0.0f);
+        const vint hit = start <= threshold;
         chosen = select(hit, broadcast(static_cast<int32_t>(a - begin)), chosen);
         chosen_z = select(hit, p.z(a), chosen_z);
         start += p.e(a);

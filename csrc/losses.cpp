@@ -1,6 +1,5 @@
 #include "losses.h"
 
-#include "ppo.h"
 #include "ppo_categorical.h"
 #include "ppo_gaussian.h"
 

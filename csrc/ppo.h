@@ -1,5 +1,5 @@
 // PPO's clipped loss, kLanes rows at a time, of any policy. A head knows the distribution:
-//   compute(row, n)                               sets log_prob of the actions taken, and entropy
+//   compute(row, n)                               the Likelihood of the actions taken
 //   gradient(row, n, d_log_prob, entropy_weight)  writes the gradient of log_prob and -entropy, so weighted
 //   flush()                                       is called every kChunk rows
 #pragma once
@@ -10,6 +10,10 @@
 namespace fastrl {
 namespace FASTRL_ISA {
 namespace {
+
+struct Likelihood {
+  vfloat log_prob, entropy;
+};
 
 struct ValueLoss {
   vfloat loss, gradient;
@@ -37,8 +41,8 @@ FASTRL_INLINE ValueLoss value_loss(double clip_value, const PPOBatch& batch, int
 template <class Head>
 FASTRL_INLINE void ppo_rows(const PPOConfig& config, const PPOBatch& batch, const PPOResult& result,
                             int64_t row, int n, Head& head, vfloat* stats) {
-  head.compute(row, n);
-  const vfloat log_ratio = head.log_prob - gather(batch.old_log_prob, row, n);
+  const Likelihood policy = head.compute(row, n);
+  const vfloat log_ratio = policy.log_prob - gather(batch.old_log_prob, row, n);
   const vfloat ratio = vexp(log_ratio);
   const vfloat low = broadcast(static_cast<float>(1.0 - config.clip_coef));
   const vfloat high = broadcast(static_cast<float>(1.0 + config.clip_coef));
@@ -46,7 +50,7 @@ FASTRL_INLINE void ppo_rows(const PPOConfig& config, const PPOBatch& batch, cons
   const vfloat advantage = gather(batch.advantage, row, n);
   const vfloat unclipped = -advantage * ratio;
   const vfloat clipped = -advantage * clipped_ratio;
-  const vfloat policy = vmax(clipped, unclipped);
+  const vfloat policy_loss = vmax(clipped, unclipped);
   const vfloat kl = (ratio - 1.0f) - log_ratio;  // Schulman's k3
   const ValueLoss value = value_loss(config.clip_value, batch, row, n);
 
@@ -54,7 +58,7 @@ FASTRL_INLINE void ppo_rows(const PPOConfig& config, const PPOBatch& batch, cons
   const float vf_coef = static_cast<float>(config.vf_coef);
   const float kl_coef = static_cast<float>(config.kl_coef);
   const float scale = static_cast<float>(result.scale);
-  vfloat loss = policy - ent_coef * head.entropy + vf_coef * value.loss;
+  vfloat loss = policy_loss - ent_coef * policy.entropy + vf_coef * value.loss;
   vfloat d_log_prob = select(clipped > unclipped, vfloat{}, unclipped);
   if (kl_coef != 0.0f) {  // else 0 * inf where the ratio overflows
     loss += kl_coef * kl;
@@ -65,9 +69,9 @@ FASTRL_INLINE void ppo_rows(const PPOConfig& config, const PPOBatch& batch, cons
   if (result.loss.data != nullptr) scatter(result.loss, row, n, loss);
   if (result.stats != nullptr) {
     const vint valid = first_lanes(n);
-    stats[kPolicyLoss] += select(valid, policy, vfloat{});
+    stats[kPolicyLoss] += select(valid, policy_loss, vfloat{});
     stats[kValueLoss] += select(valid, value.loss, vfloat{});
-    stats[kEntropy] += select(valid, head.entropy, vfloat{});
+    stats[kEntropy] += select(valid, policy.entropy, vfloat{});
     stats[kApproxKl] += select(valid, kl, vfloat{});
     stats[kClipped] += select(valid & (ratio != clipped_ratio), broadcast(1.0f), vfloat{});
   }

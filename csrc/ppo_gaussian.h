@@ -1,8 +1,8 @@
 // PPO's head of a Gaussian policy.
 #pragma once
 
-#include "losses.h"
 #include "normal.h"
+#include "ppo.h"
 
 namespace fastrl {
 namespace FASTRL_ISA {
@@ -15,10 +15,9 @@ class GaussianHead {
     for (int64_t a = 0; a < policy.actions; ++a) sums_.set(a, vfloat{});
   }
 
-  FASTRL_INLINE void compute(int64_t row, int n) {
+  FASTRL_INLINE Likelihood compute(int64_t row, int n) {
     p_.compute(row, n, action_);
-    log_prob = p_.log_prob;
-    entropy = p_.entropy;
+    return {p_.log_prob, p_.entropy};
   }
 
   FASTRL_INLINE void gradient(int64_t row, int n, vfloat d_log_prob, float entropy_weight) {
@@ -40,8 +39,6 @@ class GaussianHead {
       sums_.set(a, vfloat{});
     }
   }
-
-  vfloat log_prob, entropy;
 
  private:
   const Gaussian& policy_;
