@@ -4,7 +4,7 @@
 // fix. If the sum rounds to the same double over the whole interval of that error plus E units in the last
 // place (ULP), then the true value lies over E ULP inside that double's rounding interval, and a libm whose
 // error is at most 0.5 + E ULP returns that double too. Otherwise libm is asked. For glibc E is
-// known from its sources; other libms are always asked.
+// bounded by what its sources do; other libms are always asked.
 #pragma once
 
 #include <cmath>

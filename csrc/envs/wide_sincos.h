@@ -69,7 +69,7 @@ inline void wide_certain(double x, double* sin, float* cos, uint8_t* sin_sure, u
   const double sin_sign = (quadrant & 2) != 0 ? -1.0 : 1.0;
   const double cos_sign = ((quadrant + 1) & 2) != 0 ? -1.0 : 1.0;
   const double base = swap ? c.base : s.base, fix = swap ? c.fix : s.fix;
-  const double value = base + fix, error = kSincosError * ulp(value) + (swap ? c.error : s.error);
+  const double value = base + fix, error = sincos_error(value) + (swap ? c.error : s.error);
   const double cosine = cos_sign * (swap ? s.base + s.fix : c.base + c.fix);
   *sin = sin_sign * value;
   *cos = static_cast<float>(cosine);
