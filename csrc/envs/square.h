@@ -13,17 +13,20 @@ inline bool square_certain(double x, double* square) {
   const double fix = ((top * top - base) + 2.0 * top * rest) + rest * rest;
   *square = base;
   const double size = std::fabs(x);
-  // glibc's dbl-64/e_pow.c: 0.511 ULP, and 1.5 2^-15 |2 log x| ULP, which is 0.0064 at the ends of this range
-  return kKnownLibm & (size > 0x1p-100) & (size < 0x1p100) & certain(base, fix, 0.02 * ulp(base));
+  // glibc's dbl-64/e_pow.c: 0.511 ULP, and 1.5 2^-15 |log x^2| ULP, which is 0.002 at the ends of this range
+  return kKnownLibm & (size > 0x1p-30) & (size < 0x1p30) & certain(base, fix, 0.014 * ulp(base));
 }
 
 inline bool square_certain(float x, float* square) {
   const double exact = static_cast<double>(x) * x;
   *square = static_cast<float>(exact);
   const float size = std::fabs(x);
-  // glibc's flt-32/e_powf.c: relative errors of 1.69 2^-34 and 1.83 2^-33 |log x^2|, here below 2^-28
-  const double error = exact * 0x1p-28;
-  return kKnownLibm & (size > 0x1p-10f) & (size < 0x1p10f) &
+  int32_t exponent;
+  __builtin_memcpy(&exponent, &size, sizeof exponent);
+  exponent = (exponent >> 23) - 127;
+  // glibc's flt-32/e_powf.c: relative errors of 1.69 2^-34 and 1.83 2^-33 |log x^2|
+  const double error = exact * ((1.0 + 0.75 * (exponent < 0 ? -exponent : exponent)) * 0x1p-31);
+  return kKnownLibm & (size > 0x1p-60f) & (size < 0x1p60f) &
          (static_cast<float>(exact - error) == static_cast<float>(exact + error));
 }
 

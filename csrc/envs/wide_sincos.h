@@ -1,8 +1,8 @@
 // sin of many doubles of any size with libm's bits, and their cos as float32: libm's, rounded. See libm.h.
 //
 // x = n pi / 2 + r with |r| <= pi / 4, in double-double. The largest term of the correction, r^3 / 6 or
-// r^2 / 2, is split so that its rounding error joins the correction too; the rest is below r^4 / 24, and its
-// error below 0.07 ULP.
+// r^2 / 2, is split so that its rounding error joins the correction too; what remains is r^5 / 120 or
+// r^4 / 24.
 #pragma once
 
 #include "libm.h"
@@ -12,7 +12,8 @@ namespace fastrl::FASTRL_ISA {
 namespace {
 
 struct Corrected {
-  double base, fix;  // the value is their sum
+  double base, fix;  // the value is their sum,
+  double error;      // within this
 };
 
 // sin and cos of high + low, where |high| <= pi / 4 and low is a small part of its ULP.
@@ -40,11 +41,15 @@ inline void quarter_sincos(double high, double low, Corrected* sin, Corrected* c
                 z * (-1.0 / 3628800 + z * (1.0 / 479001600 +
                                            z * (-1.0 / 87178291200 + z * (1.0 / 20922789888000 +
                                                                           z * (-1.0 / 6402373705728000)))))));
+  // roundings of 2^-53: eight in the terms of size r^5 / 120, six in those of size r^4 / 24; what `low` meets
+  // is r^4 / 24 off
   *sin = {minus_cube,
           high * (z * z) * sin_tail + (((high - minus_cube) - sixth) -
-                                       ((cube - 6.0 * sixth) + cube_rest) * (1.0 / 6) + low * one_minus)};
+                                       ((cube - 6.0 * sixth) + cube_rest) * (1.0 / 6) + low * one_minus),
+          std::fabs(high) * (z * z) * 0x1p-56};
   *cos = {one_minus,
-          z * z * cos_tail + (((1.0 - one_minus) - 0.5 * square) - 0.5 * square_rest - low * minus_cube)};
+          z * z * cos_tail + (((1.0 - one_minus) - 0.5 * square) - 0.5 * square_rest - low * minus_cube),
+          z * z * (0.3 * 0x1p-53)};
 }
 
 inline void wide_certain(double x, double* sin, float* cos, uint8_t* sin_sure, uint8_t* cos_sure) {
@@ -64,12 +69,10 @@ inline void wide_certain(double x, double* sin, float* cos, uint8_t* sin_sure, u
   const double sin_sign = (quadrant & 2) != 0 ? -1.0 : 1.0;
   const double cos_sign = ((quadrant + 1) & 2) != 0 ? -1.0 : 1.0;
   const double base = swap ? c.base : s.base, fix = swap ? c.fix : s.fix;
-  const double value = base + fix;
+  const double value = base + fix, error = sincos_error(value) + (swap ? c.error : s.error);
   const double cosine = cos_sign * (swap ? s.base + s.fix : c.base + c.fix);
   *sin = sin_sign * value;
   *cos = static_cast<float>(cosine);
-  const double z = high * high;
-  const double error = kSincosError * ulp(value) + z * z * 0x1p-55;
   // n below 2^10 keeps n kPi2High exact; tiny values would show the error of n kPi2Low
   const bool in_range = kKnownLibm & (std::fabs(x) < 1024.0);
   *sin_sure = in_range & (std::fabs(value) > 0x1p-20) & certain(base, fix, error);
