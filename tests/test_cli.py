@@ -81,6 +81,7 @@ def test_list_and_help(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
     assert "ppo" in out
+    assert "CartPole-v1 (version 1)" in out
     assert "CartPole-v1" in out
     for argv in ([], ["--help"], ["train"], ["train", "--help"]):
         main(argv)
@@ -106,7 +107,10 @@ def test_list_and_help(capsys):
         (["train", "ppo", "NoSuchEnv-v1"], "NoSuchEnv"),
         (["train", "ppo", "CartPole-v1", "--seeds", "3..1"], "seeds must be as 0..9 or 1,2,5"),
         (["train", "ppo", "CartPole-v1", "--config", "/nowhere.json"], "/nowhere.json"),
-        (["trian"], "command must be one of train, resume, eval, plot, video, export, list, doctor, got 'trian'"),
+        (
+            ["trian"],
+            "command must be one of train, resume, eval, plot, video, export, list, doctor, got 'trian'",
+        ),
         (["eval", "/nowhere"], "/nowhere"),
         (["resume", "/nowhere"], "/nowhere"),
     ],
