@@ -1,5 +1,6 @@
 """Learning curves from the ``progress.csv`` of runs. matplotlib is imported on first use, without pyplot."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,10 +139,28 @@ def _figure(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.margins(x=0.01)
-    several = len(groups) > 1 and any(len(curves) > 1 for curves in groups.values())
-    heading = "interquartile mean and 95 % bootstrap interval" if several else None
-    axes.legend(frameon=False, loc="best", title=heading, alignment="left")
+    if len(groups) == 1:
+        axes.legend(frameon=False, loc="best")
+    else:
+        _legend_below(figure, axes, any(len(curves) > 1 for curves in groups.values()))
     return figure
+
+
+def _legend_below(figure: "Figure", axes: "Axes", seeds: bool) -> None:
+    """Labels of experiments are long: they get a line or more each, and the figure the height for them."""
+    handles, labels = axes.get_legend_handles_labels()
+    wrapped = [textwrap.fill(label, 80) for label in labels]
+    figure.set_figheight(figure.get_figheight() + 0.19 * (1 + "\n".join(wrapped).count("\n") + 1))
+    figure.legend(
+        handles,
+        wrapped,
+        frameon=False,
+        loc="outside lower left",
+        title="interquartile mean and 95 % bootstrap interval" if seeds else None,
+        alignment="left",
+        fontsize="small",
+        title_fontsize="small",
+    )
 
 
 def _draw_run(axes: "Axes", xs: NDArray[np.float64], ys: NDArray[np.float64], smooth: int | None) -> None:

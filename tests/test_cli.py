@@ -81,6 +81,7 @@ def test_list_and_help(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
     assert "ppo" in out
+    assert "CartPole-v1 (version 1)" in out
     assert "CartPole-v1" in out
     for argv in ([], ["--help"], ["train"], ["train", "--help"]):
         main(argv)

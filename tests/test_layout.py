@@ -34,6 +34,7 @@ ARROWS = {
     "checkpoint": {"state"},
     "plotting": {"logging", "statistics"},
     "runs": {"logging"},
+    "presets": set(),
     "extras": set(),
     "doctor": {"_core", "kernels", "extras"},
     "video": {"algorithms", "envs", "extras"},

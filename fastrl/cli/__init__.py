@@ -6,7 +6,7 @@ fastrl eval RUN              play episodes with a trained agent
 fastrl plot RUN...           learning curves of runs and seeds in one figure
 fastrl video RUN             videos of a trained agent
 fastrl export RUN            the policy as an ONNX model
-fastrl list                  algorithms and compiled environments
+fastrl list                  algorithms, presets and compiled environments
 fastrl doctor                what this machine offers, what is missing or broken
 """
 

@@ -10,11 +10,12 @@ from rich.table import Table
 
 from fastrl.algorithms import ALGORITHMS, algorithm
 from fastrl.envs import COMPILED
+from fastrl.presets import presets
 
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """Show algorithms and compiled environments."""
+    """Show algorithms, their presets, and compiled environments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,11 @@ class Doctor:
 
 
 def list_all(_: List) -> int:
-    """Print the algorithms with their configuration fields, and the compiled environments."""
-    table = Table("algorithm", "configuration", title="fastrl train ALGORITHM ENV")
+    """Print the algorithms with their configuration fields and presets, and the compiled environments."""
+    table = Table("algorithm", "configuration", "presets", title="fastrl train ALGORITHM ENV")
     for name in ALGORITHMS:
-        kind = algorithm(name)
-        table.add_row(name, ", ".join(field.name for field in fields(kind.Config)))
+        known = ", ".join(field.name for field in fields(algorithm(name).Config))
+        table.add_row(name, known, "\n".join(map(str, presets(name).values())))
     console = Console()
     console.print(table)
     console.print(f"compiled environments: {', '.join(COMPILED)}; any other id is Gymnasium's")

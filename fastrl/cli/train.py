@@ -1,5 +1,6 @@
 """``fastrl train`` and ``fastrl resume``."""
 
+import inspect
 import json
 import re
 import tomllib
@@ -19,6 +20,7 @@ from fastrl.envs import reward_threshold
 from fastrl.evaluate import evaluate
 from fastrl.logging import create_run_dir
 from fastrl.loop import Interrupted
+from fastrl.presets import Preset, preset
 from fastrl.seeds import learn_seeds
 
 C = TypeVar("C", bound=AlgorithmConfig)
@@ -39,7 +41,11 @@ class Train(Generic[C]):
     fields: C
     """Configuration of the algorithm."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """JSON or TOML file of configuration fields; flags override it."""
+    """JSON or TOML file of configuration fields; flags override it, and it replaces the preset."""
+    preset: bool = True
+    """Whether to start from the tuned settings for ENV, where there are such (fastrl list); flags override
+    them.
+    """
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
     """Several seeds in one process, as 0..9 or 1,2,5; overrides --seed."""
     threads: int = 2
@@ -74,18 +80,13 @@ def train(args: list[str]) -> int:
         print(f"usage: fastrl train ALGORITHM ENV [FLAGS]\n\nalgorithms: {', '.join(ALGORITHMS)}")
         return 0 if args else 2
     kind = algorithm(args[0])
-    # the algorithm's name becomes the title of its fields in --help, not a part of their flags
-    config = Annotated[kind.Config, tyro.conf.arg(name=kind.name())]  # type: ignore[name-defined]
-    options: Train[Any] = tyro.cli(
-        Train[tyro.conf.OmitArgPrefixes[config]],
-        args=args[1:],
-        prog=f"fastrl train {args[0]}",
-        default=Train(env=tyro.MISSING, fields=_config_from_file(kind, args)),
-    )
+    options, tuned = _parse(kind, args[0], args[1:])
     seeds = [options.fields.seed] if options.seeds is None else parse_seeds(options.seeds)
     agents = [kind(options.env, replace(options.fields, seed=seed)) for seed in seeds]
     folder = create_run_dir(options.runs, args[0], agents[0].env_id, options.seeds or seeds[0])
     folders = [folder] if len(seeds) == 1 else [folder / f"seed{seed}" for seed in seeds]
+    if tuned is not None:
+        print(f"preset: {tuned}")
     print(f"run folder: {folder}")
     for agent, place in zip(agents, folders, strict=True):
         _write_config(agent, place)
@@ -130,7 +131,29 @@ def _write_config(agent: Algorithm, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(resolved, indent=2) + "\n")
 
 
-def _config_from_file(kind: type[Algorithm], args: list[str]) -> AlgorithmConfig:
+def _parse(kind: type[Algorithm], name: str, words: list[str]) -> tuple[Train[Any], Preset | None]:
+    """The options, and the preset that they start from."""
+    # the algorithm's name becomes the title of its fields in --help, not a part of their flags
+    config = Annotated[kind.Config, tyro.conf.arg(name=kind.name())]  # type: ignore[name-defined]
+    given = _config_from_file(kind, words)
+    wanted = given is None and "--no-preset" not in words
+    tuned = preset(name, words[0]) if wanted and words else None
+    while True:
+        fields = given or kind.Config.from_mapping(tuned.fields if tuned else {})
+        options: Train[Any] = tyro.cli(
+            Train[tyro.conf.OmitArgPrefixes[config]],
+            args=words,
+            prog=f"fastrl train {name}",
+            description=f"{inspect.getdoc(Train)} Defaults are those of preset {tuned}." if tuned else None,
+            default=Train(env=tyro.MISSING, fields=fields),
+        )
+        fitting = preset(name, options.env) if wanted else None
+        if fitting == tuned:
+            return options, tuned
+        tuned = fitting  # ENV was not the first word: read them again
+
+
+def _config_from_file(kind: type[Algorithm], args: list[str]) -> AlgorithmConfig | None:
     """The configuration with the fields of ``--config FILE``, if that is among the arguments."""
     path = None
     for position, word in enumerate(args):
@@ -139,7 +162,7 @@ def _config_from_file(kind: type[Algorithm], args: list[str]) -> AlgorithmConfig
         elif word.startswith("--config="):
             path = Path(word.removeprefix("--config="))
     if path is None:
-        return kind.Config()
+        return None
     try:
         given = tomllib.loads(path.read_text()) if path.suffix == ".toml" else json.loads(path.read_text())
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
