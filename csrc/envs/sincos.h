@@ -23,7 +23,8 @@ inline bool sin_certain(double x, double* sin) {
   *sin = x + fix;
   // fix carries five roundings, |fix| <= |x| z / 6: together below |x| z 2^-53
   const double error = kSincosError * ulp(*sin) + std::fabs(x) * z * 0x1p-53;
-  return in_range(x) & certain(x, fix, error);
+  const bool near = in_range(x), sure = certain(x, fix, error);
+  return near & sure;
 }
 
 inline bool cos_certain(double x, double* cos) {
@@ -35,7 +36,8 @@ inline bool cos_certain(double x, double* cos) {
   // fix carries four roundings, |fix| <= z / 2: together below z 2^-52; the ULP of results in [1/2, 1) is
   // 2^-53
   const double error = kSincosError * 0x1p-53 + z * 0x1p-52;
-  return in_range(x) & certain(1.0, fix, error);
+  const bool near = in_range(x), sure = certain(1.0, fix, error);
+  return near & sure;
 }
 
 inline void sincos(const double* __restrict x, int64_t n, double* __restrict sin, double* __restrict cos) {
