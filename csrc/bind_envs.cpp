@@ -25,7 +25,7 @@ namespace {
 constexpr int64_t kReleaseGil = 1024;  // envs whose step takes longer than handing the GIL over
 
 template <class Action>
-using Actions = py::array_t<Action, py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
+using Actions = py::array_t<Action, py::array::c_style>;
 using Bounds = std::array<double, kEnvBounds>;
 using Mask = py::array_t<bool, py::array::c_style>;
 
@@ -34,6 +34,7 @@ template <bool Checked, class Action>
 int64_t step_with(VecEnv& env, PyObject* arg) {
   if (!py::isinstance<Actions<Action>>(arg)) return -2;
   const auto actions = py::reinterpret_borrow<Actions<Action>>(arg);
+  if ((actions.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) return -2;
   const int64_t columns = env.action_size();
   const bool fits = columns == 0 ? actions.ndim() == 1 : actions.ndim() == 2 && actions.shape(1) == columns;
   if (!fits || actions.shape(0) != env.num_envs()) return -2;
