@@ -57,10 +57,13 @@ struct Fast {
     *cos = half_turn_sin((0.5f * kPi - size) + 0.5f * kPiLow);
   }
 
-  // The minimax polynomial of its degree.
+  // The minimax polynomial of its degree; rounding may take it past 1.
   static float half_turn_sin(float x) {
     const float z = x * x;
-    return x + x * z * (-0.166666595f + z * (0.00833306521f + z * (-0.000198095216f + z * 2.60559058e-6f)));
+    const float tail = -0.166666595f + z * (0.00833306521f + z * (-0.000198095216f + z * 2.60559058e-6f));
+    const float sin = x + x * z * tail;
+    const float above = sin < -1.0f ? -1.0f : sin;
+    return above > 1.0f ? 1.0f : above;
   }
 };
 

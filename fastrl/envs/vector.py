@@ -29,7 +29,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
 
     With ``mode="fast"`` everything but the arithmetic is the same, and that is float32. One step from a
     float32 state differs from the exact step from it by at most: CartPole, 1e-4 of each component of the
-    next state that is 1e-3 or larger, and 1e-7 of smaller ones, and it ends the episode alike unless
+    next state that is 1e-3 or larger, and 2e-7 of smaller ones, and it ends the episode alike unless
     position or angle is within 1e-5 of its threshold; Pendulum, 1e-5 in each observation and in the reward.
     Over many steps trajectories drift apart. Initial states are the exact ones, rounded; the state of
     Pendulum holds its angle in [-pi, pi].

@@ -11,20 +11,23 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode
 
 from fastrl.envs import VectorEnv
+from fastrl.kernels.envs import TABLE
 
 
 def cartpole(num_envs: int = 4, **kwargs: Any) -> VectorEnv:
     return VectorEnv("CartPole-v1", num_envs, **kwargs)
 
 
+@pytest.mark.parametrize("env_id", list(TABLE))
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_round_trip(mode: AutoresetMode) -> None:
+def test_round_trip(env_id: str, mode: AutoresetMode) -> None:
     """A run continued from saved bytes equals the run that went on."""
-    env = cartpole(9, autoreset_mode=mode, max_episode_steps=30)
-    actions = np.random.default_rng(0).integers(0, 2, (200, 9))
+    env = VectorEnv(env_id, 9, autoreset_mode=mode, max_episode_steps=30)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(200)]
     env.reset(seed=5)
 
-    def run(e: VectorEnv, part: np.ndarray) -> list[bytes]:
+    def run(e: VectorEnv, part: list[np.ndarray]) -> list[bytes]:
         out = []
         for a in part:
             if mode is AutoresetMode.DISABLED and e._core.needs_reset.any():
@@ -35,7 +38,7 @@ def test_round_trip(mode: AutoresetMode) -> None:
     run(env, actions[:77])
     saved, pickled, deep = env.get_state(), pickle.dumps(env), copy.deepcopy(env)
     expected = run(env, actions[77:])
-    fresh = cartpole(9, autoreset_mode=mode, max_episode_steps=30)
+    fresh = VectorEnv(env_id, 9, autoreset_mode=mode, max_episode_steps=30)
     fresh.set_state(saved)
     unpickled = pickle.loads(pickled)
     assert unpickled.np_random_seed == tuple(range(5, 14))
