@@ -16,6 +16,7 @@
 namespace fastrl {
 FASTRL_DISPATCH(ReturnsTable, returns)
 FASTRL_DISPATCH(EnvsTable, envs)
+FASTRL_DISPATCH(EnvsTable, envs_fast)
 FASTRL_DISPATCH(LossesTable, losses)
 FASTRL_DISPATCH(DistributionsTable, distributions)
 FASTRL_DISPATCH(NetworkTable, network)
@@ -97,13 +98,24 @@ void count_losses_and_distributions() {
   double stats[kPPOStats] = {};
   const Categorical policy{batch, actions, {logits.data(), actions, 1}, {nullptr, 0, 0}};
   const auto column = [](const Floats& x) { return Strided<const float>{x.data(), 1, 0}; };
-  const PPOBatch data{
-      policy,          column(value),  {action.data(), 1, 0}, column(old_log_prob), column(advantage),
-      column(return_), {nullptr, 0, 0}};
-  const PPOResult result{
-      {nullptr, 0, 0}, {d_logits.data(), actions, 1}, {d_value.data(), 1, 0}, 1.0 / batch, stats};
-  count("losses ppo_categorical 256",
-        [&] { losses().ppo_categorical({0.2, 0.5, 0.01, 0.0, 0.0}, data, result); });
+  const PPOBatch data{batch,           column(value),  column(old_log_prob), column(advantage),
+                      column(return_), {nullptr, 0, 0}};
+  const PPOResult result{{nullptr, 0, 0}, {d_value.data(), 1, 0}, 1.0 / batch, stats};
+  const PPOConfig config{0.2, 0.5, 0.01, 0.0, 0.0};
+  count("losses ppo_categorical 256", [&] {
+    losses().ppo_categorical(config, policy, {action.data(), 1, 0}, data, {d_logits.data(), actions, 1},
+                             result);
+  });
+  const Floats mean = random(batch * actions), raw = random(batch * actions), log_std(actions);
+  Floats d_mean(batch * actions), d_log_std(actions), drawn_raw(batch * actions);
+  const Gaussian gaussian{batch, actions, {mean.data(), actions, 1}, {log_std.data(), 0, 1}};
+  const GaussianGradient gradient{{d_mean.data(), actions, 1}, {d_log_std.data(), 0, 1}, true};
+  count("losses ppo_gaussian 256",
+        [&] { losses().ppo_gaussian(config, gaussian, {raw.data(), actions, 1}, data, gradient, result); });
+  count("distributions gaussian_sample 256", [&] {
+    distributions().gaussian_sample(gaussian, {nullptr, 0, 0}, 1, 2, {drawn_raw.data(), actions, 1},
+                                    {log_prob.data(), 1, 0});
+  });
   count("losses normalize_advantage 256",
         [&] { losses().normalize_advantage(batch, column(advantage), {normalized.data(), 1, 0}); });
   std::vector<int64_t> drawn(batch);
@@ -118,18 +130,22 @@ void count_losses_and_distributions() {
         [&] { distributions().categorical_entropy(policy, {log_prob.data(), 1, 0}); });
 }
 
-// 64 steps of every environment with discrete actions; about one episode in two ends.
-void count_envs() {
+// 64 steps of every environment; about one episode of CartPole in two ends.
+void count_envs(EnvMode mode, const EnvsTable& table) {
   const int64_t n = 64;
-  for (int64_t kernel = 0; kernel < envs().size; ++kernel) {
-    VecEnv env(kernel, n, 500, Autoreset::same_step, nullptr, 0);
+  for (int64_t kernel = 0; kernel < table.size; ++kernel) {
+    const bool discrete = table.kernel[kernel].action_size == 0;
+    const double option = discrete ? 0.0 : 10.0;  // CartPole's usual reward, Pendulum's gravity
+    VecEnv env(mode, kernel, n, 500, Autoreset::same_step, &option, 1);
     for (uint32_t i = 0; i < n; ++i) env.seed(i, &i, 1);
-    env.reset(nullptr, env.kernel().low, env.kernel().high);
-    std::vector<int64_t> action(n);
-    for (int64_t i = 0; i < n; ++i) action[i] = i % env.num_actions();
-    const std::string name = std::string("envs ") + env.kernel().name;
+    env.reset(nullptr, env.kernel().bounds);
+    std::vector<int64_t> choice(n);
+    for (int64_t i = 0; i < n; ++i) choice[i] = env.num_actions() > 0 ? i % env.num_actions() : 0;
+    const Floats push = random(n * std::max<int64_t>(env.action_size(), 1));
+    const std::string name =
+        std::string("envs ") + env.kernel().name + (mode == EnvMode::fast ? " fast" : "");
     count(name.c_str(), [&] {
-      for (int i = 0; i < 64; ++i) env.step(action.data());
+      for (int i = 0; i < 64; ++i) discrete ? env.step(choice.data()) : env.step(push.data());
     });
   }
 }
@@ -147,5 +163,6 @@ int main() {
   count_gae("returns gae_f32", returns().gae_f32);
   count_gae("returns gae_f64", returns().gae_f64);
   count_losses_and_distributions();
-  count_envs();
+  count_envs(EnvMode::exact, envs());
+  count_envs(EnvMode::fast, envs_fast());
 }
