@@ -1,23 +1,24 @@
 """Export of a trained policy to ONNX, built from the native network's layers: no torch needed."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box
-from numpy.typing import NDArray
+from gymnasium.spaces import Box, Space
+from numpy.typing import ArrayLike
 
 from fastrl import __version__, extras
 from fastrl.algorithms.base import Algorithm
-from fastrl.distributions import Categorical
+from fastrl.distributions import Categorical, DiagonalGaussian, Distribution, MultiCategorical
 from fastrl.networks import NativeNetwork
 from fastrl.normalize import RunningMeanStd
 from fastrl.policies import ActorCritic
 
 OPSET, IR_VERSION = 17, 8  # of 2022, so that runtimes of some age read them
 RTOL, ATOL = 1e-4, 1e-5
-"""How far the ONNX model's logits and values may be from the agent's."""
+"""How far the ONNX model's logits, means and values may be from the agent's."""
 
 
 class ExportError(RuntimeError):
@@ -30,24 +31,25 @@ class Exported:
 
     path: Path
     max_difference: float
-    """Largest absolute difference of logits and values from the agent's, over the observations tried."""
+    """Largest absolute difference of logits, means and values from the agent's."""
     observations: int
-    """How many were tried."""
+    """Random ones that were compared."""
 
 
 def export_onnx(agent: Algorithm, path: Path | str, *, observations: int = 1000, seed: int = 0) -> Exported:
     """Write the agent's policy as an ONNX model, after comparing it with the agent.
 
     Input ``observation``, float32 [N, D]: the environment's observations, flattened; where the agent
-    normalises observations, the model does. Outputs ``logits`` float32 [N, A], ``value`` float32 [N], and
-    ``action`` int64 [N], the deterministic action as the environment takes it.
+    normalises observations, the model does. Outputs: ``logits`` float32 [N, A] (of several choices one after
+    the other), or ``mean`` float32 [N, A] of a Gaussian; ``value`` float32 [N]; and ``action`` [N, ...], the
+    deterministic action as the environment takes it.
 
-    The model runs in onnxruntime on random observations before the file is put in place: logits and values
-    must be close to the agent's, actions equal to those of ``agent.predict(..., deterministic=True)`` unless
+    The model runs in onnxruntime on random observations before the file is put in place: logits, means and
+    values must be close to the agent's, actions those of ``agent.predict(..., deterministic=True)`` unless
     two are equally probable within that tolerance.
 
     Args:
-        agent: with a native network, Box observations and Discrete actions.
+        agent: with a native network and Box observations.
         path: the file; an older one is replaced.
         observations: how many to try.
         seed: of the observations.
@@ -70,7 +72,6 @@ def export_onnx(agent: Algorithm, path: Path | str, *, observations: int = 1000,
 class _Parts(NamedTuple):
     policy: ActorCritic
     network: NativeNetwork
-    distribution: Categorical
     space: Box
 
 
@@ -78,36 +79,36 @@ def _parts(agent: Algorithm) -> _Parts:
     policy = getattr(agent, "policy", None)
     if not isinstance(policy, ActorCritic):
         raise ValueError(f"export: {agent.name()} has no actor-critic policy")
-    network, distribution, space = policy.network, policy.distribution, agent.env.single_observation_space
+    network, space = policy.network, agent.env.single_observation_space
     if not isinstance(network, NativeNetwork):
         raise ValueError("export: the network is torch's: export it with torch.onnx")
-    if not isinstance(distribution, Categorical):
-        raise ValueError(f"export: actions must be Discrete, got {agent.env.single_action_space}")
     if not isinstance(space, Box):
         raise ValueError(f"export: observations must be a Box, got {space}")
-    return _Parts(policy, network, distribution, space)
+    return _Parts(policy, network, space)
 
 
 def _model(agent: Algorithm, parts: _Parts) -> Any:
     from onnx import TensorProto, checker, helper
 
-    inputs, columns = parts.network.plan.inputs, parts.distribution.columns
     graph = _Graph()
     last = graph.layers(parts.network, graph.normalized("observation", parts.policy.normalizer))
-    graph.add("Identity", last[0], out="logits")
-    graph.add("Squeeze", last[columns], graph.constant("last_axis", np.array([1])), out="value")
-    chosen = graph.add("ArgMax", "logits", axis=1, keepdims=0)
-    first = np.array(parts.distribution.space.start, np.int64)
-    graph.add("Add", chosen, graph.constant("first_action", first), out="action")
+    distribution, space = parts.policy.distribution, agent.env.single_action_space
+    name, action = graph.action(distribution, last[0])
+    graph.finish(action, space)
+    graph.add("Squeeze", last[distribution.columns], graph.constant([1]), out="value")
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             f"{agent.name()} on {agent.env_id}",
-            [helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["N", inputs])],
             [
-                helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", columns]),
+                helper.make_tensor_value_info(
+                    "observation", TensorProto.FLOAT, ["N", parts.network.plan.inputs]
+                )
+            ],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", None]),
                 helper.make_tensor_value_info("value", TensorProto.FLOAT, ["N"]),
-                helper.make_tensor_value_info("action", TensorProto.INT64, ["N"]),
+                helper.make_tensor_value_info("action", _dtype(space), ["N", *(space.shape or ())]),
             ],
             graph.constants,
         ),
@@ -122,26 +123,33 @@ def _model(agent: Algorithm, parts: _Parts) -> Any:
     return model
 
 
+def _dtype(space: Space[Any]) -> int:
+    from onnx import helper
+
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(space.dtype)))
+
+
 class _Graph:
-    """Nodes and constants of an ONNX graph as they are added."""
+    """Nodes and constants of an ONNX graph as they are added; each method gives the name of its output."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def add(self, op: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
-        """Name of the output of a new node."""
+        """A new node."""
         from onnx import helper
 
         name = out or f"{op}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
         return name
 
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Name of a new constant."""
+    def constant(self, value: ArrayLike, dtype: Any = np.int64) -> str:
+        """A new constant."""
         from onnx import numpy_helper
 
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.array(value, dtype), name))
         return name
 
     def normalized(self, x: str, statistics: RunningMeanStd | None) -> str:
@@ -151,30 +159,31 @@ class _Graph:
         if statistics is None:
             return x
         x = self.add("Cast", x, to=TensorProto.DOUBLE)
-        x = self.add("Sub", x, self.constant("mean", statistics.mean))
-        x = self.add("Div", x, self.constant("std", np.sqrt(statistics.var + 1e-8)))
-        bounds = [self.constant(name, np.array(bound)) for name, bound in (("low", -10.0), ("high", 10.0))]
-        return self.add("Cast", self.add("Clip", x, *bounds), to=TensorProto.FLOAT)
+        x = self.add("Sub", x, self.constant(statistics.mean, np.float64))
+        x = self.add("Div", x, self.constant(np.sqrt(statistics.var + 1e-8), np.float64))
+        x = self.add("Clip", x, self.constant(-10.0, np.float64), self.constant(10.0, np.float64))
+        return self.add("Cast", x, to=TensorProto.FLOAT)
 
     def layers(self, network: NativeNetwork, x: str) -> dict[int, str]:
-        """Names of the outputs of the network's last layers, by the first column that they fill."""
+        """The outputs of the network's last layers, by the first column that they fill."""
         outputs: list[str] = []
         last: dict[int, str] = {}
-        for i, (layer, offset) in enumerate(zip(network.plan.layers, network.plan.offsets, strict=True)):
+        for layer, offset in zip(network.plan.layers, network.plan.offsets, strict=True):
             middle, stop = offset + layer.inputs * layer.outputs, offset + (layer.inputs + 1) * layer.outputs
             weight = network.layer_params[offset:middle].reshape(layer.inputs, layer.outputs)
             y = self.add(
                 "Gemm",
                 x if layer.source < 0 else outputs[layer.source],
-                self.constant(f"weight_{i}", weight),
-                self.constant(f"bias_{i}", network.layer_params[middle:stop]),
+                self.constant(weight, np.float32),
+                self.constant(network.layer_params[middle:stop], np.float32),
             )
-            outputs.append(self._activated(layer.activation, y))
+            outputs.append(self.activated(layer.activation, y))
             if layer.column >= 0:
                 last[layer.column] = outputs[-1]
         return last
 
-    def _activated(self, activation: str, y: str) -> str:
+    def activated(self, activation: str, y: str) -> str:
+        """A layer's activation."""
         match activation:
             case "none":
                 return y
@@ -182,25 +191,64 @@ class _Graph:
                 return self.add("Mul", y, self.add("Sigmoid", y))
         return self.add({"tanh": "Tanh", "relu": "Relu"}[activation], y)
 
+    def action(self, distribution: Distribution, columns: str) -> tuple[str, str]:
+        """The policy's output, ``logits`` or ``mean``, and the action: as ``mode`` of the distribution."""
+        match distribution:
+            case Categorical():
+                logits = self.add("Identity", columns, out="logits")
+                return logits, self.add("ArgMax", logits, axis=1)
+            case MultiCategorical():
+                logits = self.add("Identity", columns, out="logits")
+                chosen = [
+                    self.add("ArgMax", self.slice(logits, *ends), axis=1)
+                    for ends in pairwise(np.cumsum([0, *distribution.sizes]))
+                ]
+                return logits, self.add("Concat", *chosen, axis=1)
+            case DiagonalGaussian():
+                mean = self.slice(columns, 0, distribution.size, out="mean")
+                return mean, self.bounded(mean, distribution)
+        raise ValueError(f"export: there is no ONNX form of {type(distribution).__name__} actions")
+
+    def slice(self, x: str, begin: int, end: int, out: str | None = None) -> str:
+        """Some columns."""
+        return self.add("Slice", x, *(self.constant([n]) for n in (begin, end, 1)), out=out)
+
+    def bounded(self, u: str, distribution: DiagonalGaussian) -> str:
+        """Clipped or squashed into the bounds."""
+        low, high = (self.constant(x, np.float32) for x in (distribution.low, distribution.high))
+        if distribution.squash:
+            half = self.constant((distribution.high - distribution.low) / 2, np.float32)
+            raised = self.add("Add", self.add("Tanh", u), self.constant(1.0, np.float32))
+            u = self.add("Add", self.add("Mul", raised, half), low)
+        return self.add("Max", self.add("Min", u, high), low)
+
+    def finish(self, action: str, space: Space[Any]) -> str:
+        """``action`` as the environment takes it: its shape, first value and dtype."""
+        action = self.add("Reshape", action, self.constant([-1, *(space.shape or ())]))
+        action = self.add("Add", action, self.constant(space.start)) if hasattr(space, "start") else action
+        return self.add("Cast", action, to=_dtype(space), out="action")
+
 
 def _compared(agent: Algorithm, parts: _Parts, model: bytes, observations: int, seed: int) -> float:
     """Largest difference between the model and the agent on random observations."""
     import onnxruntime
 
-    space, policy = parts.space, parts.policy
+    policy, network, space = parts
     draws = 3.0 * np.random.default_rng(seed).standard_normal((observations, *space.shape))
     obs = np.clip(draws, space.low, space.high).astype(space.dtype)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     flat = obs.reshape(observations, -1).astype(np.float32)
-    logits, value, action = session.run(["logits", "value", "action"], {"observation": flat})
-    y = parts.network.infer(policy.observe(obs))
-    got = np.concatenate([logits, value[:, None]], 1)
-    difference = float(np.abs(got - y).max(initial=0.0))
-    if not np.allclose(got, y, rtol=RTOL, atol=ATOL):
-        raise ExportError(f"export: logits or values differ from the agent's by {difference:g}")
-    wanted, _ = agent.predict(obs, deterministic=True)
-    second, first = np.sort(y[:, :-1], axis=1)[:, -2:].T if y.shape[1] > 2 else (-np.inf, 0.0)
-    tied = np.isclose(first, second, rtol=RTOL, atol=ATOL)
-    if wrong := int(((action != wanted) & ~tied).sum()):
+    columns, value, action = session.run(None, {"observation": flat})
+    y = network.infer(policy.observe(obs))
+    got = np.concatenate([columns, value[:, None]], 1)
+    wanted = np.concatenate([y[:, : columns.shape[1]], y[:, -1:]], 1)
+    difference = float(np.abs(got - wanted).max(initial=0.0))
+    if not np.allclose(got, wanted, rtol=RTOL, atol=ATOL):
+        raise ExportError(f"export: logits, means or values differ from the agent's by {difference:g}")
+    # an action that is not the agent's must be due to that difference: of two that are equally probable
+    agents, _ = agent.predict(obs, deterministic=True)
+    due = policy.distribution.to_env(policy.distribution.mode(columns))
+    same = [np.isclose(action, other, rtol=RTOL, atol=ATOL) for other in (agents, due)]
+    if wrong := int((~(same[0] | same[1])).reshape(observations, -1).any(axis=1).sum()):
         raise ExportError(f"export: {wrong} of {observations} actions differ from the agent's")
     return difference

@@ -3,7 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 import fastrl
 from fastrl import export, extras
@@ -27,7 +27,7 @@ class Spaces(gymnasium.Env):
 
     def step(self, action):
         assert self.action_space.contains(action)
-        return self.observation_space.sample(), 1.0, False, bool(action == self.action_space.start), {}
+        return self.observation_space.sample(), 1.0, False, bool(np.sum(action) > 0), {}
 
 
 def agent_of(*spaces, **fields):
@@ -94,11 +94,38 @@ def test_normalisation_is_in_the_model_up_to_its_clipping(tmp_path):
     )
 
 
-def test_actions_that_do_not_begin_at_0(tmp_path):
-    agent = agent_of(Box(-5.0, 5.0, (3,), np.float32), Discrete(3, start=10))
+@pytest.mark.parametrize(
+    ("space", "fields"),
+    [
+        (Discrete(3, start=10), {}),
+        (Discrete(1), {}),
+        (MultiDiscrete([3, 2, 5], start=[0, 7, -1]), {}),
+        (MultiDiscrete([[2, 3], [4, 2]]), {}),
+        (MultiBinary(3), {}),
+        (Box(-0.01, np.array([0.01, np.inf, 2.0], np.float32), (3,), np.float32), {}),
+        (Box(-0.01, 0.01, (2, 2), np.float64), {}),
+        (Box(-2.0, np.array([3.0, 1e-3], np.float32), (2,), np.float32), {"squash_actions": True}),
+        (Box(-2.0, 2.0, (2,), np.float32), {"squash_actions": True, "state_dependent_std": True}),
+    ],
+    ids=str,
+)
+def test_action_spaces(space, fields, tmp_path):
+    agent = agent_of(Box(-5.0, 5.0, (3,), np.float32), space, **fields)
     done = export_onnx(agent, tmp_path / "policy.onnx")
-    action = session(done.path).run(["action"], {"observation": np.zeros((2, 3), np.float32)})[0]
-    assert set(action) <= {10, 11, 12}
+    assert done.max_difference < 1e-5
+    obs = np.random.default_rng(0).uniform(-5, 5, (50, 3)).astype(np.float32)
+    action = session(done.path).run(["action"], {"observation": obs})[0]
+    wanted = agent.predict(obs, deterministic=True)[0]
+    assert (action.dtype, action.shape) == (wanted.dtype, wanted.shape)
+    np.testing.assert_allclose(action, wanted, rtol=1e-5, atol=1e-6)
+    assert all(space.contains(row) for row in action)
+
+
+def test_outputs_are_named_by_what_they_are(agent, tmp_path):
+    gaussian = agent_of(Box(-5.0, 5.0, (3,), np.float32), Box(-1.0, 1.0, (2,), np.float32))
+    for one, name in ((agent, "logits"), (gaussian, "mean")):
+        outputs = session(export_onnx(one, tmp_path / "policy.onnx").path).get_outputs()
+        assert [output.name for output in outputs] == [name, "value", "action"]
 
 
 def test_model_says_what_it_is(agent, tmp_path):
@@ -109,18 +136,18 @@ def test_model_says_what_it_is(agent, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tensor", "message"),
-    [("bias_0", "differ from the agent's by"), ("first_action", "1000 of 1000 actions")],
+    ("op", "wrong", "message"),
+    [("Tanh", "Sin", "values differ from the agent's by"), ("ArgMax", "ArgMin", "1000 of 1000 actions")],
 )
-def test_a_model_that_differs_is_not_left_in_place(tensor, message, agent, tmp_path, monkeypatch):
-    constant = export._Graph.constant
+def test_a_model_that_differs_is_not_left_in_place(op, wrong, message, agent, tmp_path, monkeypatch):
+    add = export._Graph.add
 
-    def broken(graph, name, value):
-        return constant(graph, name, 1 - value if name == tensor else value)
+    def broken(graph, given, *inputs, **attributes):
+        return add(graph, wrong if given == op else given, *inputs, **attributes)
 
     path = tmp_path / "policy.onnx"
     path.write_bytes(b"older")
-    monkeypatch.setattr(export._Graph, "constant", broken)
+    monkeypatch.setattr(export._Graph, "add", broken)
     with pytest.raises(ExportError, match=message):
         export_onnx(agent, path)
     assert path.read_bytes() == b"older"
