@@ -35,5 +35,9 @@ test-all: setup-test
 check: setup-test
 	.ci/check
 
+bench: setup-test
+	$(BIN)/python bench/peers.py
+	$(BIN)/python bench/throughput.py
+
 clean:
 	rm -rf build $(VENV) fastrl/*.so
