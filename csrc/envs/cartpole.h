@@ -16,7 +16,7 @@ struct CartPole {
   static constexpr int64_t kCacheSize = 0;
   static constexpr int64_t kObsSize = 4;
   static constexpr int64_t kNumActions = 2, kActionSize = 0;
-  static constexpr double kBounds[] = {-0.05, 0.05};  // of every initial state component
+  static constexpr double kBounds[kEnvBounds] = {-0.05, 0.05};  // of every initial state component
 
   static void step(const EnvBatch& batch, const void* action, int64_t begin, int64_t end) {
     constexpr Real kGravity = 9.8, kPoleMass = 0.1, kHalfLength = 0.5, kPoleMoment = 0.1 * 0.5;
