@@ -33,8 +33,8 @@ inline bool sin_certain(double x, double* sin) {
                                                            z * (-1.0 / 39916800 + z * (1.0 / 6227020800))))));
   *sin = x + fix;
   // fix carries five roundings, |fix| <= |x| z / 6: together below |x| z 2^-53
-  const bool sure = certain(x, fix, sincos_error(*sin) + std::fabs(x) * z * 0x1p-53);
-  return sure & in_range(x);
+  const bool near = in_range(x), sure = certain(x, fix, sincos_error(*sin) + std::fabs(x) * z * 0x1p-53);
+  return near & sure;
 }
 
 inline bool cos_certain(double x, double* cos) {
@@ -47,8 +47,8 @@ inline bool cos_certain(double x, double* cos) {
   const double fix = z * z * tail + (((1.0 - base) - 0.5 * square) - 0.5 * square_rest);
   *cos = base + fix;
   // fix carries six roundings of size z^2 / 24
-  const bool sure = certain(base, fix, sincos_error(*cos) + z * z * (0.3 * 0x1p-53));
-  return sure & in_range(x);
+  const bool near = in_range(x), sure = certain(base, fix, sincos_error(*cos) + z * z * (0.3 * 0x1p-53));
+  return near & sure;
 }
 
 inline void sincos(const double* __restrict x, int64_t n, double* __restrict sin, double* __restrict cos) {
