@@ -20,7 +20,6 @@ from torch.nn.functional import log_softmax
 
 import fastrl
 from fastrl.networks import Head, NativeNetwork, NetworkSpec
-from fastrl.policies import CategoricalPolicy
 
 torch.set_num_threads(1)
 COMPILE = "--compile" in sys.argv
@@ -56,9 +55,7 @@ def close(ours: Any, peer: Any, tolerance: float = 1e-5) -> bool:
 
 
 def policy_call() -> _harness.Case:
-    policy = CategoricalPolicy(
-        INPUTS, ACTIONS, hidden=(64, 64), activation="tanh", rng=np.random.default_rng(0), seed=0
-    )
+    policy = fastrl.PPO("CartPole-v1", hidden=(64, 64), seed=0).policy
     obs = np.random.default_rng(1).normal(size=(8, INPUTS)).astype(np.float32)
     x = torch.from_numpy(obs)
     actor, critic = twin(policy.network, "policy"), twin(policy.network, "value")
