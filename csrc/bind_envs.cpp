@@ -131,6 +131,7 @@ void seed(VecEnv& env, const std::vector<std::optional<py::int_>>& seeds) {
   if (static_cast<int64_t>(seeds.size()) != env.num_envs())
     throw std::invalid_argument("VecEnv.seed: one seed or None for each env");
   std::vector<std::vector<uint32_t>> entropies;  // all of them before the first takes effect
+  entropies.reserve(seeds.size());
   for (const auto& number : seeds)
     entropies.push_back(number ? entropy_words(*number) : std::vector<uint32_t>{});
   for (size_t i = 0; i < entropies.size(); ++i)

@@ -163,7 +163,7 @@ void polyak(Array& target, const Array& params, double tau) {
 }  // namespace
 
 void register_network(py::module_& m) {
-  py::class_<Tape>(m, "Tape", "Activations a forward pass keeps for its backward pass.");
+  const py::class_<Tape> tape(m, "Tape", "Activations a forward pass keeps for its backward pass.");
   py::class_<NetworkPlan>(m, "Network", "A forest of dense layers over one flat parameter vector.")
       .def(py::init<int64_t, const std::vector<LayerSpec>&, const std::vector<DuelingSpec>&>(),
            py::arg("inputs"), py::arg("layers"), py::arg("duelings"))
