@@ -16,7 +16,8 @@ struct Pendulum {
   static constexpr int64_t kCacheSize = 1;  // sin(theta), which the observation needs as well
   static constexpr int64_t kObsSize = 3;    // cos(theta), sin(theta), velocity
   static constexpr int64_t kNumActions = 0, kActionSize = 1;
-  static constexpr double kBounds[kEnvBounds] = {3.141592653589793, 1.0};  // of |theta| and |velocity| at first
+  static constexpr double kBounds[kEnvBounds] = {3.141592653589793,
+                                                 1.0};  // of |theta| and |velocity| at first
 
   static void step(const EnvBatch& batch, const void* action, int64_t begin, int64_t end) {
     constexpr Real kTau = 0.05, kMaxSpeed = 8;
