@@ -54,7 +54,9 @@ def train(
         if progress:
             from fastrl.display import Display
 
-            display = stack.enter_context(Display(agent.total_timesteps, f"{agent.name()} on {agent.env_id}"))
+            title = f"{agent.name()} on {agent.env_id}"
+            shown = Display(agent.total_timesteps, title, initial_step=agent.num_timesteps)
+            display = stack.enter_context(shown)
         while agent.num_timesteps < agent.total_timesteps:
             metrics = run.iterate()
             if display is not None:
