@@ -24,7 +24,8 @@ class PixelConv2d(nn.Conv2d):
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
         x = x.contiguous(memory_format=torch.channels_last).to(dtype)
-        return self._conv_forward(x, self.weight * (1.0 / 255.0), self.bias)
+        y: torch.Tensor = self._conv_forward(x, self.weight * (1.0 / 255.0), self.bias)
+        return y
 
 
 class ImageActorCritic(nn.Module):

@@ -148,6 +148,8 @@ class Network(Protocol):
 
     params: Float32
     grad: Float32
+    chunk: int
+    """Rows that are best sent through together."""
 
     def forward(self, x: NDArray[Any]) -> tuple[Float32, Any]:
         """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
@@ -227,6 +229,11 @@ class NativeNetwork:
         rng: draws the initial parameters: orthogonal weights, zero biases (for noisy layers, mu uniform in
             +-1/sqrt(inputs) and sigma = ``spec.noisy`` / sqrt(inputs)), and the noise.
     """
+
+    chunk = 256
+
+    def __str__(self) -> str:
+        return "native, 1 thread"
 
     def __init__(self, spec: NetworkSpec, rng: np.random.Generator) -> None:
         self.spec = spec

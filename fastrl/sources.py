@@ -117,6 +117,7 @@ class Rollout:
                 bounds = {"low": distribution.low, "high": distribution.high}
             self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays, **bounds)
         self._obs = policy.observe(obs, update=True)
+        self._reports = getattr(env, "reports_episodes", False)  # where lives are episodes: whole games
         self._ended = np.zeros(n, np.bool_)  # in the last step
         self._running_return = np.zeros(n)
         self._running_length = np.zeros(n, np.int64)
@@ -224,9 +225,14 @@ class Rollout:
             counted = ~self._ended if self._valid is not None else True
             self._running_return += np.where(counted, reward, 0.0)
             self._running_length += counted
+            if self._reports:
+                ended = np.flatnonzero(info["_episode"])
+                returns += info["episode"]["r"][ended].tolist()
+                lengths += info["episode"]["l"][ended].tolist()
             for n in np.flatnonzero((terminated | truncated) & counted):
-                returns.append(float(self._running_return[n]))
-                lengths.append(int(self._running_length[n]))
+                if not self._reports:
+                    returns.append(float(self._running_return[n]))
+                    lengths.append(int(self._running_length[n]))
                 self._running_return[n] = self._running_length[n] = 0
                 if terminated[n] or self.mode is AutoresetMode.NEXT_STEP:
                     continue

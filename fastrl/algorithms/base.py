@@ -112,6 +112,8 @@ class Algorithm(ABC):
 
     source: Any
     """Gives the batches: has ``next()``, ``steps``, ``state()`` and ``load_state()``."""
+    network: Any
+    """What acts; its ``str`` says how it runs."""
 
     @abstractmethod
     def setup(self) -> None:

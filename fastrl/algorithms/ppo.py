@@ -113,8 +113,6 @@ class PPO(Algorithm):
 
     Config = PPOConfig
     config: PPOConfig
-    CHUNK = 256
-    """Rows that go through forward, loss and backward together: larger minibatches accumulate gradients."""
 
     def setup(self) -> None:
         """Build the policy, the optimiser and the rollout source."""
@@ -134,7 +132,7 @@ class PPO(Algorithm):
             compiled=config.compile,
             bf16=config.bf16,
         )
-        network = build_network(encoder, distribution, options, init, self.module)
+        network = self.network = build_network(encoder, distribution, options, init, self.module)
         self.policy = ActorCritic(
             network,
             encoder,
@@ -213,8 +211,8 @@ class PPO(Algorithm):
         if self.config.normalize_advantage:
             advantage = normalize_advantage(advantage)
         clipped = self.config.clip_value is not None
-        for start in range(0, len(obs), self.CHUNK):
-            rows = slice(start, start + self.CHUNK)
+        for start in range(0, len(obs), network.chunk):  # larger minibatches accumulate gradients
+            rows = slice(start, start + network.chunk)
             y, tape = network.forward(obs[rows])
             dy = np.empty_like(y)
             self.loss(

@@ -82,7 +82,7 @@ def test_gradient_of_a_minibatch_equals_torch(options, monkeypatch):
     loss, tensors = torch_loss(agent, fields)
     loss.backward()
     expected = np.concatenate([tensor.grad.numpy().ravel() for tensor in tensors.values()])
-    assert n > agent.CHUNK  # more than one chunk was accumulated
+    assert n > agent.policy.network.chunk  # more than one chunk was accumulated
     assert np.linalg.norm(seen["grad"] - expected) < 1e-5 * np.linalg.norm(expected)
 
 
