@@ -54,11 +54,15 @@ def evaluate(
         deterministic: whether to take the most probable actions.
 
     Raises:
-        ValueError: ``episodes`` < 1.
+        ValueError: ``episodes`` < 1, or no ``env`` for an agent made with a vector environment that has no
+            id.
     """
     if episodes < 1:
         raise ValueError(f"evaluate: episodes must be >= 1, got {episodes}")
-    envs = make_evaluation_env(env if env is not None else agent.env_source, episodes)
+    env = agent.env_source if env is None else env
+    if env is None:
+        raise ValueError(f"evaluate: env must be given: {agent.env_id} is no id to make environments from")
+    envs = make_evaluation_env(env, episodes)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
     try:

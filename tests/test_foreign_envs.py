@@ -201,6 +201,15 @@ def test_vector_environments_with_wrong_answers():
         fastrl.PPO(Wrong(mode=None), **SMALL)
 
 
+def test_a_vector_environment_that_cannot_be_made_again_is_not_evaluated(tmp_path):
+    envs = SyncVectorEnv([lambda: Signs(spaces.Discrete(2))] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    agent = fastrl.PPO(envs, **SMALL).learn(64, log_dir=tmp_path)
+    assert agent.best_evaluation is None
+    with pytest.raises(ValueError, match="env must be given: Signs is no id"):
+        evaluate(agent, 2)
+    assert evaluate(agent, 2, env=lambda: Signs(spaces.Discrete(2))).episode_length.tolist() == [10, 10]
+
+
 class Raises(Signs):
     """Raises an error at its fourth step, or ends its process."""
 

@@ -87,8 +87,7 @@ def train(args: list[str]) -> int:
     folders = [folder] if len(seeds) == 1 else [folder / f"seed{seed}" for seed in seeds]
     if tuned is not None:
         print(f"preset: {tuned}")
-    print(f"network: {agents[0].network}")
-    print(f"run folder: {folder}")
+    print(f"run folder: {folder}\nnetwork: {agents[0].network}")
     for agent, place in zip(agents, folders, strict=True):
         _write_config(agent, place)
     arguments: dict[str, Any] = {

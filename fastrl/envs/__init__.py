@@ -7,7 +7,7 @@ env = gymnasium.make("fastrl/CartPole-v1")                       # one env, as a
 import gymnasium
 
 from fastrl.envs.foreign import EnvironmentFailure, ForeignVectorEnv
-from fastrl.envs.make import make_evaluation_env, make_training_env, reward_threshold
+from fastrl.envs.make import can_make, make_evaluation_env, make_training_env, reward_threshold
 from fastrl.envs.scalar import ScalarEnv
 from fastrl.envs.vector import VectorEnv
 from fastrl.kernels.envs import NO_LIMIT, TABLE
@@ -18,6 +18,7 @@ __all__ = [
     "ForeignVectorEnv",
     "ScalarEnv",
     "VectorEnv",
+    "can_make",
     "make_evaluation_env",
     "make_training_env",
     "reward_threshold",

@@ -35,6 +35,11 @@ def make_evaluation_env(env: Any, num_envs: int) -> Env:
     return _make(env, num_envs, training=False)[1]
 
 
+def can_make(env_id: str) -> bool:
+    """Whether there is an environment of this id, as far as can be known without making it."""
+    return env_id in TABLE or env_id.split(":")[0] == "envpool" or env_id in gymnasium.registry
+
+
 def _make(env: Any, num_envs: int, *, training: bool) -> tuple[str, Env]:
     if isinstance(env, gymnasium.vector.VectorEnv):
         if isinstance(env.unwrapped, VectorEnv):
