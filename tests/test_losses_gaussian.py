@@ -1,6 +1,5 @@
 """PPO's loss of a Gaussian policy: gradients by finite differences, kernels, edges."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,16 +16,6 @@ CLOSE = {"rtol": 5e-5, "atol": 2e-5}
 PLAIN = {"clip_coef": 0.2}
 FULL = {"clip_coef": 0.2, "vf_coef": 0.7, "ent_coef": 0.03, "kl_coef": 0.4, "clip_value": 0.3}
 SHARED = pytest.mark.parametrize("shared", [False, True])
-
-
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _core.isa_supported(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
 
 
 def batch_of(shape: tuple[int, int], *, shared: bool, full: bool = False, seed: int = 0) -> dict[str, Any]:
