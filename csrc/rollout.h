@@ -165,7 +165,7 @@ class Rollout {
     const float* last = env_.final_obs() + i * d_;
     if (first_not_finite(last, d_) >= 0) fail("the final observation", i, counter);
     final_obs_.resize(final_obs_.size() + static_cast<size_t>(d_));
-    observe(last, 1, &*final_obs_.end() - d_);
+    observe(last, 1, final_obs_.data() + final_obs_.size() - d_);
     final_rows_.push_back(t * n_ + i);
   }
 
