@@ -115,9 +115,8 @@ class Rollout:
             if isinstance(distribution, DiagonalGaussian) and distribution.squash:
                 bounds = {"low": distribution.low, "high": distribution.high}
             self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays, **bounds)
-        encoded = policy.encoder.encode(obs)
-        policy.update_statistics(encoded)
-        self._obs = policy.normalize(encoded)
+        self._obs = policy.encoder.encode(obs)
+        policy.update_statistics(self._obs)
         self._ended = np.zeros(n, np.bool_)  # in the last step
         self._running_return = np.zeros(n)  # of environments that do not count it themselves
         self._running_length = np.zeros(n, np.int64)
@@ -194,12 +193,12 @@ class Rollout:
         lengths: list[int] = []
         finals: list[tuple[int, int, NDArray[Any]]] = []
         if isinstance(self.env, VectorEnv):  # the native path, or a loaded state, may have moved it since
-            self._obs = policy.observe(self.env.core.obs)
+            self._obs = policy.encoder.encode(self.env.core.obs)
             self._ended = np.array(self.env.core.needs_reset)
         for t in range(self.num_steps):
             start = time.perf_counter()
-            arrays["obs"][t] = self._obs
-            act = policy.act(self._obs, self.counter)
+            arrays["obs"][t] = policy.normalize(self._obs)
+            act = policy.act(arrays["obs"][t], self.counter)
             arrays["action"][t], arrays["log_prob"][t], arrays["value"][t] = act
             self._require_finite("the policy's output", arrays["log_prob"][t])
             acted = time.perf_counter()
@@ -218,11 +217,10 @@ class Rollout:
             if self.mode is AutoresetMode.DISABLED and ended.any():
                 last = np.array(policy.encoder.encode(obs))
                 obs, _ = self.env.reset(options={"reset_mask": ended})
-            encoded = policy.encoder.encode(obs)
-            self._require_finite("the observation", encoded)
+            self._obs = policy.encoder.encode(obs)
+            self._require_finite("the observation", self._obs)
             # final observations are not acted on: they belong to the statistics in no autoreset mode
-            policy.update_statistics(encoded if valid is None else encoded[~ended])
-            self._obs = policy.normalize(encoded)
+            policy.update_statistics(self._obs if valid is None else self._obs[~ended])
             seconds["policy"] += acted - start
             seconds["env"] += time.perf_counter() - acted
             self._require_finite("the reward", reward)
@@ -253,7 +251,7 @@ class Rollout:
                 )  # fmt: skip
         start = time.perf_counter()
         arrays["next_value"][:-1] = arrays["value"][1:]
-        arrays["next_value"][-1] = policy.value(self._obs)
+        arrays["next_value"][-1] = policy.value(policy.normalize(self._obs))
         for t, env, final in finals:
             arrays["next_value"][t, env] = policy.value(final)[0]
         seconds["policy"] += time.perf_counter() - start

@@ -129,3 +129,18 @@ def test_normalisation_continues_from_a_checkpoint(tmp_path):
     assert not np.array_equal(straight.policy.observe(obs), obs)
     straight.predict(obs)
     assert straight.policy.normalizer.count == count
+
+
+def test_a_loaded_agent_sees_its_first_observations_by_its_own_statistics(tmp_path):
+    """Other environments restart their episodes; the statistics do not."""
+
+    def make():
+        return gymnasium.make("CartPole-v1")
+
+    options = {"num_envs": 4, "num_steps": 16, "minibatch_size": 32, "hidden": (16,), "normalize_obs": True}
+    agent = fastrl.PPO(make, **options).learn(640)
+    loaded = fastrl.PPO(make, agent.config)
+    first = loaded.source._obs.copy()
+    loaded.load_checkpoint_state(agent.checkpoint_state())
+    expected = agent.policy.normalizer.normalize(first)
+    np.testing.assert_array_equal(loaded.source.next().obs[0], expected)
