@@ -22,7 +22,9 @@ LOG_ROWS = 500
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived; the batch under way was finished and, with a run folder, checkpointed."""
+    """SIGINT or SIGTERM arrived; the batch under way was finished and, with a run folder, logged and
+    checkpointed.
+    """
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}")

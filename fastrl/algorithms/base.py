@@ -157,7 +157,7 @@ class Algorithm(ABC):
                 method ``on_step(data)``, that is called at every vector step as well, which steps through
                 Python.
             progress: whether to show a live display.
-            log_dir: run folder for CSV and TensorBoard logs and checkpoints; None keeps nothing.
+            log_dir: run folder for config.json, CSV and TensorBoard logs and checkpoints; None keeps nothing.
             eval_interval: steps between evaluations (default: ten in all, if ``log_dir`` is given); the best
             agent's
                 checkpoint is kept.
@@ -166,7 +166,7 @@ class Algorithm(ABC):
 
         Raises:
             FloatingPointError: a reward, observation, loss or gradient is not finite; says which and where.
-            KeyboardInterrupt: on SIGINT or SIGTERM, after the batch under way and a checkpoint of it.
+            KeyboardInterrupt: on SIGINT or SIGTERM, after the batch under way, its log row and a checkpoint.
         """
         from fastrl import loop
 
