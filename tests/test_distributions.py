@@ -293,7 +293,7 @@ def test_the_extension_refuses_what_it_cannot_read() -> None:
         (unaligned, entropy, "logits must be aligned"),
         ([1.0], entropy, "logits must be a NumPy array"),
         (logits, read_only, "entropy must be writeable"),
-        (logits, entropy[:3], "entropy must be of a shape"),
+        (logits, entropy[:3], r"entropy must be \[4\], got \[3\]"),
         (logits, logits, "entropy must be of the number of axes"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -300,8 +300,8 @@ def test_the_extension_refuses_what_it_cannot_read() -> None:
     rest = (action, vector, vector, vector)
     for arguments, message in [
         ((y[:, :1], y[:, :1], *rest), "y must be at least one logit and the value wide"),
-        ((y, y[:, :2].copy(), *rest), "dy must be of a shape"),
-        ((y, y, action[:2], *rest[1:]), "action must be of a shape"),
+        ((y, y[:, :2].copy(), *rest), r"dy must be \[.*\], got \["),
+        ((y, y, action[:2], *rest[1:]), r"action must be \[.*\], got \["),
         ((y, y, *rest, np.zeros(10)[::2]), "stats must be contiguous"),
         ((y, y, *rest, stats, vector), "old_value must be given where clip_value is"),
     ]:

@@ -267,10 +267,10 @@ def test_the_extension_refuses_what_it_cannot_read() -> None:
         ((y[:, :2], y[:, :2], None, None, *rest), r"y must be .* or \[B, 2 A \+ 1\] without"),
         ((y, y, log_std, None, *rest), "d_log_std must be given where log_std is"),
         ((y, y, None, log_std, *rest), "d_log_std must be given where log_std is"),
-        ((y, y, log_std, log_std[:1], *rest), "d_log_std must be of a shape"),
-        ((y, y, x, log_std, *rest), "log_std must be of a shape"),
-        ((y, y[:, :2].copy(), log_std, log_std, *rest), "dy must be of a shape"),
-        ((y, y, log_std, log_std, y, *rest[1:]), "action must be of a shape"),
+        ((y, y, log_std, log_std[:1], *rest), r"d_log_std must be \[.*\], got \["),
+        ((y, y, x, log_std, *rest), r"log_std must be \[.*\], got \["),
+        ((y, y[:, :2].copy(), log_std, log_std, *rest), r"dy must be \[.*\], got \["),
+        ((y, y, log_std, log_std, y, *rest[1:]), r"action must be \[.*\], got \["),
         ((y, y, log_std, log_std, *rest, np.zeros(10)[::2]), "stats must be contiguous"),
     ]:
         with pytest.raises(ValueError, match=f"ppo_gaussian: {message}"):
