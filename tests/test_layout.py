@@ -29,6 +29,7 @@ ARROWS = {
     "distributions": BASE | {"networks"},
     "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE,
+    "normalize": BASE,
     "sources": MIDDLE,
     "evaluate": {"envs"},
     "checkpoint": {"state"},
