@@ -1,13 +1,14 @@
 """Sampling in Triton: CUDA tensors, and with ``TRITON_INTERPRET=1`` NumPy arrays and CPU tensors, as a test.
 
 The random numbers are those of the CPU's kernels, bit for bit: a draw is a function of (seed, counter, row,
-component). ``counter`` may be an int64 [2] tensor on the device, seed and counter, so that a captured graph draws
-anew at each replay. A row from which nothing can be drawn gets action -1, or NaN, and log-probability NaN
-instead of an error, which would have to wait for the device.
+component). ``counter`` may be an int64 [2] tensor on the device, of seed and counter, so that a captured graph
+draws anew at each replay. A row from which nothing can be drawn gets action -1, or NaN, and log-probability
+NaN instead of an error, which would have to wait for the device.
 """
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -141,7 +142,7 @@ def categorical_sample(
         categorical_sample_kernel[(triton.cdiv(batch, block_b),)](
             x, *x.stride(), mask, *mask.stride(), chosen, *(*chosen.stride(), 0)[:2],
             result, result.stride(0), _key(seed, counter, x.device),
-            torch.tensor([0, *sizes]).cumsum(0).to(x.device), batch, len(sizes),
+            offsets_of(tuple(sizes), x.device), batch, len(sizes),
             MASKED=action_mask is not None, BLOCK_B=block_b, BLOCK_A=block_a, enable_fp_fusion=True,
         )  # fmt: skip
 
@@ -167,6 +168,12 @@ def gaussian_sample(
             x, *x.stride(), s, *(0, *s.stride())[-2:], drawn, *drawn.stride(), result, result.stride(0),
             _key(seed, counter, x.device), batch, actions, BLOCK_B=block_b, enable_fp_fusion=True,
         )  # fmt: skip
+
+
+@cache
+def offsets_of(sizes: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """int64 [K + 1]: where each choice's columns begin and end; kept, as a captured graph may not copy it."""
+    return torch.tensor([0, *sizes]).cumsum(0).to(device)
 
 
 def _key(seed: int, counter: Any, device: Any) -> torch.Tensor:

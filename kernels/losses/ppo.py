@@ -71,7 +71,8 @@ def ppo_categorical(
 
     Where both sides of a max are equal the unclipped one gives the gradient, so at a clip boundary it flows.
     Arrays are NumPy or torch on one device, of any strides: ``y[:, :A]`` and ``y[:, A]`` of one output are
-    not copied. Of tensors, ``loss`` is differentiable (once) by logits and value, the gradients are constants.
+    not copied. Of tensors, ``loss`` is differentiable (once) by logits and value, the gradients are
+    constants.
 
     Args:
         logits: float32 [B, A].

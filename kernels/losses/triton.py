@@ -12,6 +12,9 @@ import torch
 import triton
 import triton.language as tl
 
+from fastrl.kernels.distributions.triton import offsets_of
+from fastrl.kernels.losses.ppo import PPOGaussianLoss, PPOLoss
+
 DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
 HALF_LOG_2_PI = tl.constexpr(0.9189385332046727)
 
@@ -202,7 +205,7 @@ def ppo_categorical(
     x = torch.as_tensor(logits)
     batch, columns = x.shape
     sizes = sizes or (columns,)
-    offsets = torch.tensor([0, *sizes]).cumsum(0).to(x.device)
+    offsets = offsets_of(tuple(sizes), x.device)
     action = torch.as_tensor(action)
     mask = x if action_mask is None else torch.as_tensor(action_mask)
     chosen = (action, *action.stride(), 0)[:3]
@@ -249,6 +252,68 @@ def ppo_gaussian(
     )  # fmt: skip
     if d_log_std is not total:
         torch.sum(d_log_std, 0, out=total)
+
+
+class PPOCategorical:
+    """``loss(y, dy, ...)`` on rows of logits, then the value; called as the CPU's class of this name.
+
+    Args:
+        sizes: of several choices a row; None: one.
+        coefficients: see ``fastrl.kernels.ppo_categorical``.
+    """
+
+    def __init__(self, sizes: Sequence[int] | None = None, **coefficients: Any) -> None:
+        self.sizes = sizes
+        self.coefficients = coefficients
+
+    def __call__(
+        self,
+        y: torch.Tensor,
+        dy: torch.Tensor,
+        action: torch.Tensor,
+        old_log_prob: torch.Tensor,
+        advantage: torch.Tensor,
+        return_: torch.Tensor,
+        stats: torch.Tensor | None = None,
+        old_value: torch.Tensor | None = None,
+        action_mask: torch.Tensor | None = None,
+        scale: float | None = None,
+    ) -> None:
+        """Writes the gradient by y to ``dy`` and adds to ``stats``; waits for nothing."""
+        out = PPOLoss(torch.empty_like(old_log_prob), dy[:, :-1], dy[:, -1])
+        samples = (action, old_log_prob, advantage, return_, old_value, action_mask, out, stats)
+        ppo_categorical(y[:, :-1], y[:, -1], *samples, scale=scale, sizes=self.sizes, **self.coefficients)
+
+
+class PPOGaussian:
+    """``loss(y, dy, log_std, d_log_std, ...)`` on rows of means and maybe log deviations, then the value."""
+
+    def __init__(self, **coefficients: Any) -> None:
+        self.coefficients = coefficients
+
+    def __call__(
+        self,
+        y: torch.Tensor,
+        dy: torch.Tensor,
+        log_std: torch.Tensor | None,
+        d_log_std: torch.Tensor | None,
+        action: torch.Tensor,
+        old_log_prob: torch.Tensor,
+        advantage: torch.Tensor,
+        return_: torch.Tensor,
+        stats: torch.Tensor | None = None,
+        old_value: torch.Tensor | None = None,
+        scale: float | None = None,
+    ) -> None:
+        """Writes the gradient by y to ``dy``, adds to ``d_log_std`` and ``stats``; waits for nothing."""
+        actions = action.shape[1]
+        s = y[:, actions:-1] if log_std is None else log_std
+        d_s = dy[:, actions:-1] if log_std is None else torch.empty_like(action)
+        out = PPOGaussianLoss(torch.empty_like(old_log_prob), dy[:, :actions], d_s, dy[:, -1])
+        samples = (action, old_log_prob, advantage, return_, old_value, out, stats)
+        ppo_gaussian(y[:, :actions], s, y[:, -1], *samples, scale=scale, **self.coefficients)
+        if d_log_std is not None:
+            d_log_std += d_s.sum(0)
 
 
 def normalize_advantage(advantage: Any, out: Any) -> None:
