@@ -1,15 +1,17 @@
-"""What several test files need."""
+"""What several test files share."""
 
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-# tests run side by side, and torch's threads wait for each other on a busy machine
+from fastrl import _core
+
+# Tests run side by side, and torch's threads would wait for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 COMPILE = """
@@ -31,6 +33,17 @@ def compiled(kernel, types, constants, fusion=True):
         assert f".target sm_{capability}" in binary.asm["ptx"]
         print("compiled")
 """
+
+
+@pytest.fixture(params=["baseline", "avx2", "avx512"])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test on every instruction set of this processor."""
+    if not _core.isa_supported(request.param):
+        pytest.skip(f"this processor has no {request.param}")
+    before = _core.isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ ARROWS = {
     "doctor": {"_core", "kernels", "extras"},
     "video": {"algorithms", "envs", "extras"},
     "export": {"algorithms", "distributions", "networks", "normalize", "policies", "extras"},
-    "loop": {"checkpoint", "evaluate", "logging", "display"},
+    "loop": {"checkpoint", "evaluate", "logging", "runs", "display"},
     "algorithms": MIDDLE | OUTPUT | {"loop"},
     "seeds": {"loop", "algorithms"},
 }
