@@ -315,8 +315,9 @@ def test_ale_environments_of_two_modes_side_by_side():
     assert modes == [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP]
 
 
-def test_mujoco_actions_are_clipped_for_the_environment_and_stored_as_drawn():
+def test_mujoco_actions_are_clipped_for_the_environment_and_stored_as_drawn(tmp_path, monkeypatch):
     pytest.importorskip("mujoco")
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log where it runs
 
     class Sees(gymnasium.Wrapper):
         seen: ClassVar = []
