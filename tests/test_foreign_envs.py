@@ -192,7 +192,7 @@ class Wrong(gymnasium.vector.VectorEnv):
 def test_vector_environments_with_wrong_answers():
     with pytest.raises(ValueError, match=r"the observations at step 0 must be \[2, 3\], got \[2, 4\]"):
         fastrl.PPO(Wrong(width=4), **SMALL).learn(16)
-    with pytest.raises(ValueError, match=r"needs info\['final_obs'\], missing at step 0"):
+    with pytest.raises(ValueError, match=r"SAME_STEP needs info\['final_obs'\], missing at step 0"):
         fastrl.PPO(Wrong(), **SMALL).learn(16)
     final = np.array([None, {"x": np.zeros(5)}])
     with pytest.raises(ValueError, match=r"env 1: the final observation at step 0 must be \[3\], got \[5\]"):
@@ -205,7 +205,7 @@ def test_a_vector_environment_that_cannot_be_made_again_is_not_evaluated(tmp_pat
     envs = SyncVectorEnv([lambda: Signs(spaces.Discrete(2))] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
     agent = fastrl.PPO(envs, **SMALL).learn(64, log_dir=tmp_path)
     assert agent.best_evaluation is None
-    with pytest.raises(ValueError, match="env must be given: Signs is no id"):
+    with pytest.raises(ValueError, match="env must be given: SyncVectorEnv is no id"):
         evaluate(agent, 2)
     assert evaluate(agent, 2, env=lambda: Signs(spaces.Discrete(2))).episode_length.tolist() == [10, 10]
 

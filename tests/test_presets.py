@@ -47,7 +47,9 @@ def test_each_table_says_where_its_numbers_are_from(name):
     for number, line in enumerate(lines):
         if line.startswith("["):
             assert lines[number - 1].startswith("# "), line
-            assert re.search(r"[Ss]eeds \d", "\n".join(lines[max(0, number - 6) : number])), line
+            assert re.search(
+                r"[Ss]eeds \d|[Nn]ot\W+trained", "\n".join(lines[max(0, number - 6) : number])
+            ), line
 
 
 def test_lookup():

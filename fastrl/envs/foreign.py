@@ -84,9 +84,7 @@ class ForeignVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         self._require_shape(obs, "observation")
         if self.mode is AutoresetMode.SAME_STEP and truncated.any():
             if "final_obs" not in info:
-                raise ValueError(
-                    f"env: info['final_obs'] is missing at step {self.steps}, of a SAME_STEP env"
-                )
+                raise ValueError(f"env: SAME_STEP needs info['final_obs'], missing at step {self.steps}")
             for n in np.flatnonzero(truncated):
                 self._require_shape_of(int(n), info["final_obs"][n], "final observation")
         self.steps += 1
