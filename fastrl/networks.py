@@ -232,9 +232,6 @@ class NativeNetwork:
 
     chunk = 256
 
-    def __str__(self) -> str:
-        return "native, 1 thread"
-
     def __init__(self, spec: NetworkSpec, rng: np.random.Generator) -> None:
         self.spec = spec
         self._layers = _build(spec)
@@ -249,6 +246,9 @@ class NativeNetwork:
         self._initialise(rng)
         if spec.noisy is not None:
             self.resample(rng)
+
+    def __str__(self) -> str:
+        return "native, 1 thread"
 
     def forward(self, x: Float32) -> tuple[Float32, kernels.Tape]:
         """y [B, outputs] for x [B, inputs], and the tape that :meth:`backward` needs."""

@@ -351,6 +351,8 @@ def test_envpool(task):
 
 def test_envpool_atari():
     pytest.importorskip("envpool")
+    with pytest.raises(ValueError, match="EnvPool has no task 'Nope-v5'"):
+        make_training_env("envpool:Nope-v5", 2)
     _, training = make_training_env("envpool:Breakout-v5", 2)
     training.reset(seed=0)
     rng = np.random.default_rng(0)

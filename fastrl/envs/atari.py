@@ -1,11 +1,10 @@
-"""Atari games for training and for evaluation, from ALE's vector environment or EnvPool.
+"""Atari games for training and for evaluation, by ALE's vector environment.
 
 Training sees the signs of rewards, and a lost life ends an episode (Mnih et al. 2015); evaluation plays whole
 games and earns their score. Both skip 4 frames with maximum over the last two, begin with up to 30 no-ops and
 FIRE where a game needs it, and observe the last 4 frames, 84x84 grey.
 """
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -85,46 +84,3 @@ def _ale(env_id: str, num_envs: int, **options: Any) -> gymnasium.vector.VectorE
         autoreset_mode=AutoresetMode.SAME_STEP,
         **options,
     )
-
-
-class EnvPoolEnv(ForeignVectorEnv):
-    """``envpool:<task>``: an EnvPool, made anew at each reset with a seed, as it takes seeds only then.
-
-    Args:
-        task: EnvPool's id.
-        num_envs: environments.
-        training: whether Atari games end an episode at a lost life and clip rewards.
-    """
-
-    def __init__(self, task: str, num_envs: int, training: bool) -> None:
-        envpool = import_module("envpool")
-        try:
-            atari = hasattr(envpool.make_spec(task).config, "reward_clip")
-        except AssertionError as error:
-            raise gymnasium.error.Error(f"EnvPool has no task {task!r}: {error}") from None
-        options = (
-            {"episodic_life": training, "reward_clip": training, "use_fire_reset": True} if atari else {}
-        )
-        self._make: Callable[[int], Any] = lambda seed: envpool.make(
-            task, env_type="gymnasium", num_envs=num_envs, seed=seed, **options
-        )
-        super().__init__(self._make(0))
-        self.reports_episodes = atari and training
-        self._games = Games(num_envs)
-
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """New episodes, of new environments if there is a seed."""
-        if seed is not None:
-            self.env = self._make(int(seed))
-        self._games = Games(self.num_envs)
-        self._resetting = np.zeros(self.num_envs, np.bool_)
-        return super().reset(options=options)
-
-    def step(self, actions: Any) -> Step:
-        """One step; of Atari games in training, whole ones that ended are in ``info["episode"]``."""
-        obs, reward, terminated, truncated, info = super().step(actions)
-        if self.reports_episodes:
-            over = (terminated & (info["terminated"] > 0)) | truncated
-            self._games.report(info, np.where(self._resetting, 0.0, info["reward"]), ~self._resetting, over)
-            self._resetting = terminated | truncated
-        return obs, reward, terminated, truncated, info

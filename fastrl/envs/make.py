@@ -5,7 +5,8 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode
 
-from fastrl.envs.atari import EnvPoolEnv, make_ale
+from fastrl.envs.atari import make_ale
+from fastrl.envs.envpool import EnvPoolEnv
 from fastrl.envs.foreign import ForeignVectorEnv
 from fastrl.envs.vector import VectorEnv
 from fastrl.kernels.envs import TABLE
