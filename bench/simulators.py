@@ -89,14 +89,14 @@ def main() -> None:
         parser.error(f"no such case: {', '.join(sorted(unknown))}; the cases are {', '.join(CASES)}")
     facts = _harness.context([])
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()))
+    folder = HERE / "results"
+    folder.mkdir(exist_ok=True)
+    file = folder / f"simulators-{facts['date'].replace(':', '')}.json"
     cases = {}
     for name in options.cases or CASES:
         rows = measure(name, options.rounds)
         cases[name] = {"case": asdict(CASES[name]), "rounds": options.rounds, "libraries": rows}
-    folder = HERE / "results"
-    folder.mkdir(exist_ok=True)
-    file = folder / f"simulators-{facts['date'].replace(':', '')}.json"
-    file.write_text(json.dumps({**facts, "simulators": cases}, indent=1))
+        file.write_text(json.dumps({**facts, "simulators": cases}, indent=1))
     print(f"written to {file.relative_to(HERE.parent)}")
 
 
