@@ -43,7 +43,9 @@ class ForeignVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
         # metadata may be shared by all instances of a class, as ALE's is: the newest one's mode is in it
-        mode = getattr(env.unwrapped, "autoreset_mode", env.metadata.get("autoreset_mode"))
+        mode = getattr(env.unwrapped, "autoreset_mode", None)
+        if not isinstance(mode, AutoresetMode):
+            mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             raise ValueError(f"env: its metadata must say its AutoresetMode, got {mode!r}")
         self.mode = mode
