@@ -17,7 +17,8 @@ CPP = sorted((ROOT / "csrc").glob("**/*.[ch]*"))
 # What each part may import, besides itself: arrows run one way.
 BASE = {"_core", "kernels"}
 NETWORKS = {"networks", "optimizers", "torch_networks", "cnn", "observations", "distributions", "policies"}
-MIDDLE = BASE | NETWORKS | {"schedules", "normalize", "envs", "sources", "replay"}
+NETWORKS |= {"sequences", "torch_recurrent"}
+MIDDLE = BASE | NETWORKS | {"schedules", "normalize", "envs", "sources", "replay", "minibatches", "recurrent"}
 OUTPUT = {"checkpoint", "state", "logging", "tensorboard", "display", "plotting", "statistics"}
 ARROWS = {
     "kernels": {"_core"},
@@ -25,11 +26,15 @@ ARROWS = {
     "optimizers": BASE | {"networks"},
     "cnn": set(),
     "torch_networks": BASE | {"networks", "cnn"},
+    "sequences": {"networks"},
+    "torch_recurrent": {"networks", "sequences", "cnn", "torch_networks"},
     "observations": set(),
     "distributions": BASE | {"networks"},
     "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE,
     "sources": MIDDLE,
+    "minibatches": {"sources"},
+    "recurrent": {"networks", "sequences", "policies", "sources", "minibatches"},
     "evaluate": {"envs"},
     "checkpoint": {"state"},
     "plotting": {"logging", "statistics"},
