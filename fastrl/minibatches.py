@@ -6,9 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrl.sequences import Sequences
 from fastrl.sources import RolloutBatch
 
 Float32 = NDArray[np.float32]
+
+CHUNK = 256
+"""Rows that go through forward, loss and backward together: larger minibatches accumulate gradients."""
 
 
 class Samples:
@@ -37,6 +41,16 @@ class Samples:
             yield [x[start : start + self.minibatch_size] for x in shuffled]
 
 
+def chunks(obs: NDArray[Any] | Sequences) -> Iterator[tuple[slice, Any]]:
+    """Rows of a minibatch that go through the network together, with their observations: sequences whole."""
+    if isinstance(obs, Sequences):
+        yield slice(None), obs
+    else:
+        for start in range(0, len(obs), CHUNK):
+            rows = slice(start, start + CHUNK)
+            yield rows, obs[rows]
+
+
 def fields_of(batch: RolloutBatch, advantage: Float32, return_: Float32) -> list[NDArray[Any]]:
-    """What an update reads, time-major: observations, actions, log-probabilities, advantages, returns, values."""
+    """Observations, actions, log-probabilities, advantages, returns and values, [T, N, ...]."""
     return [batch.obs, batch.action, batch.log_prob, advantage, return_, batch.value]

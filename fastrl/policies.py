@@ -89,7 +89,7 @@ class ActorCritic:
     def respond(
         self, x: NDArray[Any], counter: int | None, state: Any, start: NDArray[np.bool_] | None
     ) -> tuple[NDArray[Any], Any]:
-        """Actions [N, ...] for observed x, and the recurrent state after them, which this policy passes through.
+        """Actions [N, ...] for observed x, and the recurrent state, which this policy passes through.
 
         Without a ``counter`` they are the most probable ones.
         """
@@ -144,8 +144,8 @@ def build_network(
         trunk = "nature" if encoder.image else "mlp"
     if module is not None and options.recurrent != "none":
         raise ValueError(
-            f"recurrent={options.recurrent!r} is for fastrl's networks; a module of your own has its memory by "
-            "an attribute state_size"
+            f"recurrent={options.recurrent!r} is for fastrl's networks; a module of your own that has an "
+            "attribute state_size is recurrent"
         )
     if module is None and (trunk == "mlp") == encoder.image:
         raise ValueError(f"network={trunk!r} does not read observations of {encoder.space}")

@@ -1,7 +1,8 @@
 """Policies with a memory: their state from step to step, in rollouts, in predictions and in training.
 
-Huang et al. 2022, LSTM details 2-5: episodes begin with a zero state; it is reset where they ended; minibatches
-hold whole sequences of environments; training computes the states again, from those that the batch began with.
+Huang et al. 2022, LSTM details 2-5: episodes begin with a zero state; it is reset where they ended;
+minibatches hold whole sequences of environments; training computes the states again, from those that the
+batch began with.
 """
 
 from collections.abc import Iterator, Mapping
@@ -89,7 +90,8 @@ class RecurrentRollout(Rollout):
         """As :meth:`Rollout.next`."""
         state = self._state.copy()  # zero where an episode begins with the batch
         batch = super().next()
-        return RecurrentBatch(*(getattr(batch, field.name) for field in fields(batch)), state, self._start)
+        plain: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
+        return RecurrentBatch(**plain, state=state, start=self._start)
 
     def state(self) -> dict[str, Any]:
         """As :meth:`Rollout.state`; the memory, where episodes go on."""
@@ -129,8 +131,8 @@ class EnvironmentSequences(Samples):
     def __init__(self, minibatch_size: int, num_steps: int) -> None:
         if minibatch_size < num_steps:
             raise ValueError(
-                f"minibatch_size must be >= num_steps = {num_steps} for a policy with a memory, which learns from "
-                f"whole sequences, got {minibatch_size}"
+                f"minibatch_size must be >= num_steps = {num_steps} for a policy with a memory, which learns "
+                f"from whole sequences, got {minibatch_size}"
             )
         super().__init__(minibatch_size, num_steps)
         self.envs = minibatch_size // num_steps
@@ -138,7 +140,7 @@ class EnvironmentSequences(Samples):
     def epoch(
         self, batch: RolloutBatch, advantage: Float32, return_: Float32, rng: np.random.Generator
     ) -> Iterator[list[Any]]:
-        """As :meth:`Samples.epoch`; observations come as :class:`Sequences`, rows are in the order of time."""
+        """As :meth:`Samples.epoch`, rows in the order of time; observations come as :class:`Sequences`."""
         assert isinstance(batch, RecurrentBatch)
         fields = fields_of(batch, advantage, return_)
         order = rng.permutation(len(batch.state))

@@ -1,7 +1,7 @@
-"""The torch executor of networks with a memory: LSTM and GRU between trunk and heads, or a module of the user's.
+"""The torch executor of networks with a memory: an LSTM or GRU between trunk and heads, or a user's module.
 
-Sources: Hochreiter & Schmidhuber 1997 (LSTM, with the forget gate of Gers et al. 2000); Cho et al. 2014 (GRU);
-Hausknecht & Stone 2015 (recurrent agents); Huang et al. 2022, LSTM details 1-5 (in PPO).
+Sources: Hochreiter & Schmidhuber 1997 (LSTM; its forget gate: Gers et al. 2000); Cho et al. 2014 (GRU);
+Hausknecht & Stone 2015 (recurrent agents); Huang et al. 2022 (LSTM details 1-5 of PPO).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +16,7 @@ from torch import nn
 from fastrl.cnn import ImageTrunk, orthogonal_
 from fastrl.networks import NetworkOptions
 from fastrl.sequences import Sequences
+from fastrl.torch_gru import gru
 from fastrl.torch_networks import TorchNetwork
 
 Float32 = NDArray[np.float32]
@@ -27,10 +28,10 @@ class RecurrentNetwork(TorchNetwork):
     """Runs a module with a memory on the CPU.
 
     Args:
-        module: has an attribute ``state_size`` S and maps one step's observations [B, ...] and recurrent state
-            float32 [B, S] to (y, next state [B, S]), y as for :class:`TorchNetwork`. If it has a method
+        module: has an attribute ``state_size`` S and maps one step's observations [B, ...] and recurrent
+            state float32 [B, S] to (y, next state [B, S]), y as for :class:`TorchNetwork`. If it has a method
             ``sequence(obs [T, B, ...], state [B, S], start bool [T, B]) -> y [T, B, outputs]`` that computes
-            the same (the state is zero before a step with ``start``), training calls that, which can be faster.
+            the same (the state is zero before a step with ``start``), training calls that.
         bf16: whether trunk and heads compute in bfloat16; a memory of fastrl's own stays float32.
         free: as for :class:`TorchNetwork`.
 
@@ -66,8 +67,9 @@ class RecurrentNetwork(TorchNetwork):
 
     def _unroll(self, x: Sequences) -> torch.Tensor:
         obs, state, start = torch.from_numpy(x.obs), torch.from_numpy(x.state), torch.from_numpy(x.start)
-        if hasattr(self.module, "sequence"):
-            y = self.module.sequence(obs, state, start).flatten(0, 1).float()
+        sequence: Any = getattr(self.module, "sequence", None)
+        if sequence is not None:
+            y: torch.Tensor = sequence(obs, state, start).flatten(0, 1).float()
         else:
             y = torch.cat([self._joined(y, start.shape[1]) for y in self._steps(obs, state, start)])
         return y if x.valid is None else y[torch.from_numpy(x.valid.ravel())]
@@ -79,7 +81,7 @@ class RecurrentNetwork(TorchNetwork):
 
 
 class Memory(nn.Module):
-    """A trunk, then an LSTM or GRU with orthogonal weights and zero biases (Huang et al. 2022, LSTM detail 1).
+    """A trunk, then an LSTM or GRU: orthogonal weights, zero biases (Huang et al. 2022, LSTM detail 1).
 
     The state of an LSTM is its hidden state, then its cell state.
 
@@ -91,7 +93,9 @@ class Memory(nn.Module):
         generator: of the initial parameters.
     """
 
-    def __init__(self, trunk: nn.Module, width: int, kind: str, size: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, trunk: nn.Module, width: int, kind: str, size: int, generator: torch.Generator
+    ) -> None:
         super().__init__()
         self.trunk = trunk
         self.lstm = kind == "lstm"
@@ -104,7 +108,7 @@ class Memory(nn.Module):
         self.state_size = 2 * size if self.lstm else size
 
     def forward(self, obs: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden and next state, [B, size] and [B, state_size], for observations and the state before them."""
+        """Hidden and next state, [B, size] and [B, state_size], for observations after a state."""
         x = self.trunk(obs).float()
         w, u, b, c = self.rnn.parameters()
         with torch.autocast("cpu", enabled=False):
@@ -117,21 +121,18 @@ class Memory(nn.Module):
     def sequence(self, obs: torch.Tensor, state: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         """Hidden states [T, B, size] of sequences; torch runs each stretch between starts as a whole."""
         x = self.trunk(obs.flatten(0, 1)).float().view(*start.shape, -1)
-        outputs = []
         with torch.autocast("cpu", enabled=False):
+            if not self.lstm:
+                w, u, b, c = self.rnn.parameters()
+                return gru(nn.functional.linear(x, w, b), u, c, state, start)
+            outputs = []
             for begin, end in stretches(start.numpy()):
                 state = torch.where(start[begin, :, None], 0.0, state)
-                h, state = self._run(x[begin:end], state)
+                before = tuple(part[None].contiguous() for part in state.chunk(2, 1))
+                h, (hidden, cell) = self.rnn(x[begin:end], before)
+                state = torch.cat([hidden[0], cell[0]], 1)
                 outputs.append(h)
-        return torch.cat(outputs)
-
-    def _run(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.lstm:
-            h, after = self.rnn(x, state[None])
-            return h, after[0]
-        before = tuple(part[None].contiguous() for part in state.chunk(2, 1))
-        h, (hidden, cell) = self.rnn(x, before)
-        return h, torch.cat([hidden[0], cell[0]], 1)
+            return torch.cat(outputs)
 
 
 class RecurrentActorCritic(nn.Module):
@@ -159,7 +160,7 @@ class RecurrentActorCritic(nn.Module):
 
     def sequence(self, obs: torch.Tensor, state: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         """[T, B, columns + 1] for sequences [T, B, ...]."""
-        parts = zip(self.memories, state.chunk(len(self.memories), 1), strict=True)
+        parts: Any = zip(self.memories, state.chunk(len(self.memories), 1), strict=True)
         return self._heads([memory.sequence(obs, part, start) for memory, part in parts])
 
     def _heads(self, hidden: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -167,7 +168,7 @@ class RecurrentActorCritic(nn.Module):
 
 
 def stretches(start: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Begin and end of the stretches of time in which no environment begins an episode, but at their begin."""
+    """Begin and end of stretches of time: environments begin episodes at their first steps only."""
     cuts = [0, *(1 + np.flatnonzero(start[1:].any(axis=1))).tolist(), len(start)]
     yield from pairwise(cuts)
 

@@ -17,7 +17,7 @@ CPP = sorted((ROOT / "csrc").glob("**/*.[ch]*"))
 # What each part may import, besides itself: arrows run one way.
 BASE = {"_core", "kernels"}
 NETWORKS = {"networks", "optimizers", "torch_networks", "cnn", "observations", "distributions", "policies"}
-NETWORKS |= {"sequences", "torch_recurrent"}
+NETWORKS |= {"sequences", "torch_recurrent", "torch_gru"}
 MIDDLE = BASE | NETWORKS | {"schedules", "normalize", "envs", "sources", "replay", "minibatches", "recurrent"}
 OUTPUT = {"checkpoint", "state", "logging", "tensorboard", "display", "plotting", "statistics"}
 ARROWS = {
@@ -27,13 +27,14 @@ ARROWS = {
     "cnn": set(),
     "torch_networks": BASE | {"networks", "cnn"},
     "sequences": {"networks"},
-    "torch_recurrent": {"networks", "sequences", "cnn", "torch_networks"},
+    "torch_gru": set(),
+    "torch_recurrent": {"networks", "sequences", "cnn", "torch_networks", "torch_gru"},
     "observations": set(),
     "distributions": BASE | {"networks"},
     "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE,
     "sources": MIDDLE,
-    "minibatches": {"sources"},
+    "minibatches": {"sequences", "sources"},
     "recurrent": {"networks", "sequences", "policies", "sources", "minibatches"},
     "evaluate": {"envs"},
     "checkpoint": {"state"},

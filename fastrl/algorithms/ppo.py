@@ -13,6 +13,7 @@ from fastrl.algorithms.base import Algorithm, AlgorithmConfig
 from fastrl.distributions import distribution_for
 from fastrl.kernels import gae
 from fastrl.kernels.losses import normalize_advantage
+from fastrl.minibatches import chunks
 from fastrl.networks import NetworkOptions
 from fastrl.normalize import ReturnNormalizer
 from fastrl.observations import Encoder
@@ -20,7 +21,6 @@ from fastrl.optimizers import Adam
 from fastrl.policies import build_network
 from fastrl.recurrent import kinds
 from fastrl.schedules import linear
-from fastrl.sequences import Sequences
 from fastrl.sources import RolloutBatch
 
 
@@ -122,8 +122,6 @@ class PPO(Algorithm):
 
     Config = PPOConfig
     config: PPOConfig
-    CHUNK = 256
-    """Rows that go through forward, loss and backward together: larger minibatches accumulate gradients."""
 
     def setup(self) -> None:
         """Build the policy, the optimiser and the rollout source."""
@@ -219,11 +217,8 @@ class PPO(Algorithm):
         if self.config.normalize_advantage:
             advantage = normalize_advantage(advantage)
         clipped = self.config.clip_value is not None
-        sequences = isinstance(obs, Sequences)  # go through the network as a whole
-        chunk = len(value) if sequences else self.CHUNK
-        for start in range(0, len(value), chunk):
-            rows = slice(start, start + chunk)
-            y, tape = network.forward(obs if sequences else obs[rows])
+        for rows, x in chunks(obs):
+            y, tape = network.forward(x)
             dy = np.empty_like(y)
             self.loss(
                 y, dy, action[rows], log_prob[rows], advantage[rows], return_[rows], stats,
