@@ -109,7 +109,7 @@ class Memory(nn.Module):
 
     def forward(self, obs: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden and next state, [B, size] and [B, state_size], for observations after a state."""
-        x = self.trunk(obs).float()
+        x = self.trunk(obs).to(state.dtype)
         w, u, b, c = self.rnn.parameters()
         with torch.autocast("cpu", enabled=False):
             if not self.lstm:
@@ -120,7 +120,7 @@ class Memory(nn.Module):
 
     def sequence(self, obs: torch.Tensor, state: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         """Hidden states [T, B, size] of sequences; torch runs each stretch between starts as a whole."""
-        x = self.trunk(obs.flatten(0, 1)).float().view(*start.shape, -1)
+        x = self.trunk(obs.flatten(0, 1)).to(state.dtype).view(*start.shape, -1)
         with torch.autocast("cpu", enabled=False):
             if not self.lstm:
                 w, u, b, c = self.rnn.parameters()
