@@ -44,7 +44,7 @@ ARROWS = {
     "extras": set(),
     "doctor": {"_core", "kernels", "extras"},
     "video": {"algorithms", "envs", "extras"},
-    "export": {"algorithms", "distributions", "networks", "normalize", "policies", "extras"},
+    "export": {"algorithms", "distributions", "networks", "normalize", "policies", "recurrent", "extras"},
     "loop": {"checkpoint", "evaluate", "logging", "display"},
     "algorithms": MIDDLE | OUTPUT | {"loop"},
     "seeds": {"loop", "algorithms"},
