@@ -175,6 +175,7 @@ class Rollout:
             state["env"] = self.env.get_state()
             state["running_return"] = self._running_return.copy()
             state["running_length"] = self._running_length.copy()
+            state["ended"] = self._ended.copy()
         if self.reward_normalizer is not None:
             state["reward_normalizer"] = self.reward_normalizer.state()
         return state
@@ -186,6 +187,7 @@ class Rollout:
             self.env.set_state(state["env"])
             self._running_return[:] = state["running_return"]
             self._running_length[:] = state["running_length"]
+            self._ended = np.array(state["ended"])
         if self.reward_normalizer is not None:
             self.reward_normalizer.load_state(state["reward_normalizer"])
 

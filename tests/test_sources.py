@@ -219,6 +219,21 @@ def test_state_continues_bit_for_bit():
     np.testing.assert_array_equal(other.next().obs, expected)
 
 
+@pytest.mark.parametrize("num_steps", [6, 7, 8])
+def test_state_knows_which_environments_reset_themselves_next(num_steps):
+    """Batches may end with an episode, after which a NEXT_STEP environment's step is a reset."""
+    sources = []
+    for _ in range(2):
+        env = VectorEnv("CartPole-v1", 6, max_episode_steps=7, autoreset_mode=AutoresetMode.NEXT_STEP)
+        sources.append(Rollout(env, policy(), num_steps, seed=3))
+    for _ in range(3):
+        sources[0].next()
+        sources[1].load_state(sources[0].state())
+        expected, got = (source.next() for source in sources)
+        np.testing.assert_array_equal(got.valid, expected.valid)
+        np.testing.assert_array_equal(got.episode_return, expected.episode_return)
+
+
 class Broken(gymnasium.Env):
     """Gives NaN in one field at its third step."""
 

@@ -118,6 +118,9 @@ class PPO(Algorithm):
 
     Each batch is ``num_steps`` steps of ``num_envs`` environments. Episodes cut off by a time limit bootstrap
     from the value of their final observation.
+
+    With ``recurrent`` (Hausknecht & Stone 2015), or a recurrent module, it follows the LSTM details of Huang
+    et al. 2022: see ``fastrl.recurrent``. Actor and critic have a memory each; for images they share one.
     """
 
     Config = PPOConfig
