@@ -36,7 +36,7 @@ class Samples:
         if batch.valid is not None:
             fields = [x[batch.valid.ravel()] for x in fields]
         order = rng.permutation(batch.samples)
-        shuffled = [x[order] for x in fields]
+        shuffled = [x.take(order, axis=0) for x in fields]
         for start in range(0, batch.samples, self.minibatch_size):
             yield [x[start : start + self.minibatch_size] for x in shuffled]
 

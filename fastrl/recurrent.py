@@ -104,8 +104,8 @@ class RecurrentRollout(Rollout):
         if self.exact_resume:
             self._state = np.array(state["memory"])
 
-    def _act(self) -> Act:
-        act, self._state = self.policy.step(self._obs, self.counter, self._state)
+    def _act(self, x: NDArray[Any]) -> Act:
+        act, self._state = self.policy.step(x, self.counter, self._state)
         return act
 
     def _value(self, x: NDArray[Any], env: int | None = None) -> Float32:

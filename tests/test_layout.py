@@ -33,6 +33,7 @@ ARROWS = {
     "distributions": BASE | {"networks"},
     "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE,
+    "normalize": BASE,
     "sources": MIDDLE,
     "minibatches": {"sequences", "sources"},
     "recurrent": {"networks", "sequences", "policies", "sources", "minibatches"},
@@ -45,7 +46,7 @@ ARROWS = {
     "doctor": {"_core", "kernels", "extras"},
     "video": {"algorithms", "envs", "extras"},
     "export": {"algorithms", "distributions", "networks", "normalize", "policies", "recurrent", "extras"},
-    "loop": {"checkpoint", "evaluate", "logging", "display"},
+    "loop": {"checkpoint", "evaluate", "logging", "runs", "display"},
     "algorithms": MIDDLE | OUTPUT | {"loop"},
     "seeds": {"loop", "algorithms"},
 }
