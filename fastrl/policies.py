@@ -133,7 +133,7 @@ def build_network(
     if module is not None and options.recurrent != "none":
         raise ValueError(
             f"recurrent={options.recurrent!r} is for fastrl's networks; a module of your own that has an "
-            "attribute state_size is recurrent"
+            "attribute recurrent_state_size is recurrent"
         )
     if module is None and (trunk == "mlp") == encoder.image:
         raise ValueError(f"network={trunk!r} does not read observations of {encoder.space}")
@@ -152,7 +152,7 @@ def build_network(
         return NativeNetwork(spec, rng)
     if options.engine == "native":
         raise ValueError(f"engine='native' cannot run {reasons[0]}; engine='torch' does")
-    recurrent = options.recurrent != "none" or hasattr(module, "state_size")
+    recurrent = options.recurrent != "none" or hasattr(module, "recurrent_state_size")
     if recurrent and options.compiled:
         raise ValueError("compile=True cannot run a network with a memory")
     try:

@@ -28,23 +28,23 @@ class RecurrentNetwork(TorchNetwork):
     """Runs a module with a memory on the CPU.
 
     Args:
-        module: has an attribute ``state_size`` S and maps one step's observations [B, ...] and recurrent
-            state float32 [B, S] to (y, next state [B, S]), y as for :class:`TorchNetwork`. If it has a method
-            ``sequence(obs [T, B, ...], state [B, S], start bool [T, B]) -> y [T, B, outputs]`` that computes
-            the same (the state is zero before a step with ``start``), training calls that.
+        module: has an attribute ``recurrent_state_size`` S and maps one step's observations [B, ...] and
+            recurrent state float32 [B, S] to (y, next state [B, S]), y as for :class:`TorchNetwork`. If it has
+            a method ``sequence(obs [T, B, ...], state [B, S], start bool [T, B]) -> y [T, B, outputs]`` that
+            computes the same (the state is zero before a step with ``start``), training calls that.
         bf16: whether trunk and heads compute in bfloat16; a memory of fastrl's own stays float32.
         free: as for :class:`TorchNetwork`.
 
     Raises:
-        ValueError: as for :class:`TorchNetwork`, or no ``state_size`` >= 1.
+        ValueError: as for :class:`TorchNetwork`, or no ``recurrent_state_size`` >= 1.
     """
 
     def __init__(
         self, module: nn.Module, *, bf16: bool = False, free: tuple[tuple[str, int], ...] = ()
     ) -> None:
-        size: Any = getattr(module, "state_size", None)
+        size: Any = getattr(module, "recurrent_state_size", None)
         if not isinstance(size, int) or size < 1:
-            raise ValueError(f"policy: the module's state_size must be an int >= 1, got {size!r}")
+            raise ValueError(f"policy: the module's recurrent_state_size must be an int >= 1, got {size!r}")
         self.state_size = size
         super().__init__(module, bf16=bf16, free=free)
 
@@ -105,7 +105,7 @@ class Memory(nn.Module):
                 nn.init.orthogonal_(parameter, generator=generator)
             else:
                 nn.init.zeros_(parameter)
-        self.state_size = 2 * size if self.lstm else size
+        self.recurrent_state_size = 2 * size if self.lstm else size
 
     def forward(self, obs: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden and next state, [B, size] and [B, state_size], for observations after a state."""
@@ -150,7 +150,7 @@ class RecurrentActorCritic(nn.Module):
         self.memories = nn.ModuleList(memories)
         self.policy = orthogonal_(nn.Linear(size, columns), 0.01, generator)
         self.value = orthogonal_(nn.Linear(size, 1), 1.0, generator)
-        self.state_size = sum(memory.state_size for memory in memories)
+        self.recurrent_state_size = sum(memory.recurrent_state_size for memory in memories)
 
     def forward(self, obs: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """[B, columns + 1], and the next state, for observations [B, ...] and the state before them."""

@@ -208,7 +208,7 @@ def test_sequences_equal_steps(kind, steps, rows, rate):
     gradients = []
     for fused in (True, False):
         state = torch.tensor(
-            np.random.default_rng(1).standard_normal((rows, module.state_size)), requires_grad=True
+            np.random.default_rng(1).standard_normal((rows, module.recurrent_state_size)), requires_grad=True
         )
         if fused:
             y = module.sequence(obs, state, start)
@@ -324,7 +324,7 @@ def test_environments_that_restart_on_resume_forget(tmp_path):
 class OwnMemory(nn.Module):
     """A module of the user's: an Elman network, its state beside its output."""
 
-    state_size = 6
+    recurrent_state_size = 6
 
     def __init__(self, outputs=3):
         super().__init__()
@@ -360,8 +360,8 @@ def test_modules_that_do_not_fit():
     with pytest.raises(ValueError, match=r"must give \(\[B, 3\], \[B, 6\]\).* it gave \[2, 5\] and \[2, 6\]"):
         fastrl.PPO("CartPole-v1", policy=OwnMemory(5), **options)
     wrong = OwnMemory()
-    wrong.state_size = 0
-    with pytest.raises(ValueError, match="state_size must be an int >= 1, got 0"):
+    wrong.recurrent_state_size = 0
+    with pytest.raises(ValueError, match="recurrent_state_size must be an int >= 1, got 0"):
         fastrl.PPO("CartPole-v1", policy=wrong, **options)
     with pytest.raises(ValueError, match="recurrent='lstm' is for fastrl's networks"):
         fastrl.PPO("CartPole-v1", policy=OwnMemory(), recurrent="lstm", **options)

@@ -69,7 +69,7 @@ class Algorithm(ABC):
             autoreset mode, whose number of environments then replaces ``num_envs``.
         config: the configuration; default: that of the algorithm.
         policy: a torch module of your own instead of the configured network; see the algorithm for its
-            output. With an attribute ``state_size`` it is recurrent: see
+            output. With an attribute ``recurrent_state_size`` it is recurrent: see
             ``fastrl.torch_recurrent.RecurrentNetwork``.
         overrides: fields of the configuration to replace.
 

@@ -79,8 +79,8 @@ class PPOConfig(AlgorithmConfig):
     observations.
     """
     recurrent: Literal["none", "lstm", "gru"] = "none"
-    """A memory between the network's trunk, then shared by actor and critic, and its heads. Needs torch; a
-    minibatch then holds whole environments: minibatch_size // num_steps of them.
+    """A memory between trunk and heads: one each for actor and critic, one together for images. Needs torch;
+    a minibatch then holds whole environments, minibatch_size // num_steps of them.
     """
     recurrent_size: int = 64
     """Units of the memory."""

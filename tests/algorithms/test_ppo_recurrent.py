@@ -67,16 +67,16 @@ class Positions(gymnasium.ObservationWrapper):
 
 @pytest.mark.slow
 @pytest.mark.learning
-@pytest.mark.parametrize(("kind", "low", "high"), [("lstm", 400, 500), ("gru", 400, 500), ("none", 0, 100)])
+@pytest.mark.parametrize(("kind", "low", "high"), [("lstm", 450, 500), ("gru", 450, 500), ("none", 0, 60)])
 def test_infers_velocities_from_positions_on_five_of_five_seeds(kind, low, high):
-    """CartPole-v1 without velocities: 100k steps, deterministic evaluation over 100 episodes."""
+    """CartPole-v1 without velocities: 150k steps, deterministic evaluation over 100 episodes."""
     returns = []
     for seed in range(5):
         agent = fastrl.PPO(
             lambda: Positions(gymnasium.make("CartPole-v1")),
             recurrent=kind, seed=seed, minibatch_size=256, normalize_reward=True,
         )  # fmt: skip
-        returns.append(evaluate(agent.learn(100_000), 100).mean)
+        returns.append(evaluate(agent.learn(150_000), 100).mean)
     assert low <= min(returns) <= max(returns) <= high, returns
 
 
