@@ -29,8 +29,8 @@ class RecurrentNetwork(TorchNetwork):
 
     Args:
         module: has an attribute ``recurrent_state_size`` S and maps one step's observations [B, ...] and
-            recurrent state float32 [B, S] to (y, next state [B, S]), y as for :class:`TorchNetwork`. If it has
-            a method ``sequence(obs [T, B, ...], state [B, S], start bool [T, B]) -> y [T, B, outputs]`` that
+            recurrent state float32 [B, S] to (y, next state [B, S]), y as for :class:`TorchNetwork`. If it
+            has a method ``sequence(obs [T, B, ...], state [B, S], start [T, B]) -> y [T, B, outputs]`` that
             computes the same (the state is zero before a step with ``start``), training calls that.
         bf16: whether trunk and heads compute in bfloat16; a memory of fastrl's own stays float32.
         free: as for :class:`TorchNetwork`.
