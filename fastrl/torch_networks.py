@@ -5,7 +5,7 @@ on.
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,12 @@ class TorchNetwork:
 
     def forward(self, x: NDArray[Any]) -> tuple[Float32, torch.Tensor]:
         """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
-        with self._threaded():
-            y = self._call(torch.from_numpy(x))
+        y = self._call(torch.from_numpy(x))
         return y.detach().numpy(), y
 
     def infer(self, x: NDArray[Any]) -> Float32:
         """y alone."""
-        with self._threaded(), torch.inference_mode():
+        with torch.inference_mode():
             return self._call(torch.from_numpy(x)).numpy()
 
     def backward(
@@ -126,15 +125,26 @@ class TorchNetwork:
         copy_named(self.named_tensors(), tensors)
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with self._precision():
             try:
                 y = self._run(x)
             except Exception as error:
                 if not self.compiled:
                     raise
                 y = self._eagerly(x, error)
+            return self._joined(y, len(x))
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        """The number of threads, too."""
+        with self._threaded(), torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext():
+            yield
+
+    @staticmethod
+    def _joined(y: Any, rows: int) -> torch.Tensor:
+        """float32 [rows, outputs] of what a module gave."""
         if isinstance(y, tuple):
-            y = torch.cat([part.reshape(len(x), -1) for part in y], 1)
+            y = torch.cat([part.reshape(rows, -1) for part in y], 1)
         out: torch.Tensor = y.float()
         return out
 
