@@ -95,7 +95,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": row.render_fps, "autoreset_mode": autoreset}
         high = np.array(row.obs_high, np.float32)
-        self.single_observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
+        low = -high if row.obs_low is None else np.array(row.obs_low, np.float32)
+        self.single_observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self.single_action_space = _action_space(row, self._core)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
