@@ -31,10 +31,7 @@ struct Acrobot {
 
     Stage y;
     Real torque[kBlock], slope[kStateSize][kBlock], total[kStateSize][kBlock];
-    for (int64_t i = 0; i < n; ++i) {
-      const Real sideways = push[i] < 1 ? -1 : 1;
-      torque[i] = push[i] == 1 ? 0 : sideways;
-    }
+    for (int64_t i = 0; i < n; ++i) torque[i] = static_cast<Real>(static_cast<int32_t>(push[i])) - 1;
     for (int64_t k = 0; k < kStateSize; ++k)
       for (int64_t i = 0; i < n; ++i) {
         y.state[k][i] = state[k * stride + i];
@@ -79,11 +76,17 @@ struct Acrobot {
   }
 
   static void observe(const EnvBatch& batch, int64_t begin, int64_t end) {
-    constexpr int64_t kColumns[kObsSize] = {kCos1, kSin1, kCos2, kSin2, 2, 3};
+    const Real* __restrict rows = row<Real>(batch, 0);
+    const int64_t stride = batch.stride;
     float* __restrict obs = batch.obs;
-    for (int64_t i = begin; i < end; ++i)
-      for (int64_t k = 0; k < kObsSize; ++k)
-        obs[i * kObsSize + k] = static_cast<float>(row<Real>(batch, kColumns[k])[i]);
+    for (int64_t i = begin; i < end; ++i) {
+      obs[i * kObsSize] = static_cast<float>(rows[kCos1 * stride + i]);
+      obs[i * kObsSize + 1] = static_cast<float>(rows[kSin1 * stride + i]);
+      obs[i * kObsSize + 2] = static_cast<float>(rows[kCos2 * stride + i]);
+      obs[i * kObsSize + 3] = static_cast<float>(rows[kSin2 * stride + i]);
+      obs[i * kObsSize + 4] = static_cast<float>(rows[2 * stride + i]);
+      obs[i * kObsSize + 5] = static_cast<float>(rows[3 * stride + i]);
+    }
     if constexpr (Math::kExact) {
       for (int64_t i = begin; i < end; ++i) {
         if (batch.elapsed[i] != 0) continue;  // until the first step Gymnasium's state is float32
@@ -144,6 +147,8 @@ struct Acrobot {
   // Ends episodes whose free end is higher than 1: -cos(theta1) - cos(theta2 + theta1).
   static void finish(const EnvBatch& batch, int64_t begin, int64_t n) {
     const Real* __restrict cos1 = row<Real>(batch, kCos1) + begin;
+    uint8_t* __restrict terminated = batch.terminated + begin;
+    double* __restrict reward = batch.reward + begin;
     Real height[kBlock];
     uint8_t sure[kLibmMax];
     for (int64_t i = 0; i < n; ++i) {
@@ -157,8 +162,8 @@ struct Acrobot {
         return -cos1[i] - std::cos(row<Real>(batch, 1)[begin + i] + row<Real>(batch, 0)[begin + i]);
       });
     }
-    for (int64_t i = 0; i < n; ++i) batch.terminated[begin + i] = height[i] > 1;
-    for (int64_t i = 0; i < n; ++i) batch.reward[begin + i] = height[i] > 1 ? 0.0 : -1.0;
+    for (int64_t i = 0; i < n; ++i) terminated[i] = height[i] > 1;
+    for (int64_t i = 0; i < n; ++i) reward[i] = height[i] > 1 ? 0.0 : -1.0;
   }
 };
 

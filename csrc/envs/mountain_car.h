@@ -9,6 +9,12 @@
 namespace fastrl::FASTRL_ISA {
 namespace {
 
+template <class Real>
+inline Real clipped(Real x, Real low, Real high) {
+  const Real above = x < low ? low : x;
+  return above > high ? high : above;
+}
+
 // What both have in common.
 template <class Math>
 struct Car {
@@ -35,11 +41,6 @@ struct Car {
       obs[i * kObsSize + 1] = static_cast<float>(velocity[i]);
     }
   }
-
-  static Real clipped(Real x, Real low, Real high) {
-    const Real above = x < low ? low : x;
-    return above > high ? high : above;
-  }
 };
 
 template <class Math>
@@ -63,11 +64,11 @@ struct MountainCar : Car<Math> {
     for (int64_t i = 0; i < n; ++i) angle[i] = 3 * position[i];
     Math::full_cos(angle, n, cos);
     for (int64_t i = 0; i < n; ++i) {
-      const Real sideways = push[i] < 1 ? -kForce : kForce;
-      const Real force = push[i] == 1 ? 0 : sideways;
-      const Real speed = Base::clipped(velocity[i] + (force - cos[i] * kGravity), -kMaxSpeed, kMaxSpeed);
-      position[i] = Base::clipped(position[i] + speed, kLeft, kRight);
-      velocity[i] = (position[i] == kLeft) & (speed < 0) ? 0 : speed;
+      const Real force = (static_cast<Real>(static_cast<int32_t>(push[i])) - 1) * kForce;
+      const Real speed = clipped(velocity[i] + (force - cos[i] * kGravity), -kMaxSpeed, kMaxSpeed);
+      position[i] = clipped(position[i] + speed, kLeft, kRight);
+      const Real rightward = speed < 0 ? 0 : speed;
+      velocity[i] = position[i] == kLeft ? rightward : speed;
     }
     for (int64_t i = 0; i < n; ++i) {
       terminated[i] = (position[i] >= kGoal) & (velocity[i] >= goal_velocity);
@@ -86,50 +87,75 @@ struct MountainCarContinuous : Car<Math> {
   static constexpr int64_t kNumActions = 0, kActionSize = 1;
 
   static void step(const EnvBatch& batch, const void* action, int64_t begin, int64_t end) {
-    constexpr double kPower = 0.0015, kMaxSpeed = Base::kMaxSpeed;
-    constexpr Real kGravity = Base::kGravity, kLeft = Base::kMinPosition, kRight = Base::kMaxPosition;
-    constexpr Real kGoal = 0.45;
     const double goal_velocity = batch.option[0];
-    const Real right_is_enough = kMaxSpeed >= goal_velocity, left_is_enough = -kMaxSpeed >= goal_velocity;
     const int64_t n = end - begin;
     const float* given = static_cast<const float*>(action) + begin;
-    const int64_t* __restrict elapsed = batch.elapsed + begin;
     Real* __restrict position = row<Real>(batch, 0) + begin;
     Real* __restrict velocity = row<Real>(batch, 1) + begin;
     double* __restrict reward = batch.reward + begin;
     uint8_t* __restrict terminated = batch.terminated + begin;
 
-    Real angle[kBlock], cos[kBlock], reached[kBlock];
-    for (int64_t i = 0; i < n; ++i) angle[i] = narrow(3 * position[i], elapsed[i] == 0);
+    int64_t first[kBlock], firsts = 0;  // envs in the first step of their episode
+    Moved<Real> moved_first[kBlock];
+    Real angle[kBlock], cos[kBlock];
+    float reached[kBlock];
+    for (int64_t i = 0; i < n; ++i) angle[i] = 3 * static_cast<float>(position[i]);
+    if constexpr (Math::kExact) {
+      for (int64_t i = 0; i < n; ++i) {
+        first[firsts] = i;
+        firsts += batch.elapsed[begin + i] == 0;
+      }
+      for (int64_t k = 0; k < firsts; ++k) angle[first[k]] = 3 * position[first[k]];
+    }
     Math::full_cos(angle, n, cos);
+    for (int64_t k = 0; k < firsts; ++k) {
+      const int64_t i = first[k];
+      moved_first[k] = moved(position[i], velocity[i], cos[i], given[i], goal_velocity);
+    }
     for (int64_t i = 0; i < n; ++i) {
-      const bool first = elapsed[i] == 0;
-      const float above = given[i] < -1.0f ? -1.0f : given[i];
-      const float force = above > 1.0f ? 1.0f : above;
-      const Real pull = kGravity * cos[i];
-      const Real inside = force * static_cast<float>(kPower) - static_cast<float>(pull);
-      const Real push = force == given[i] ? inside : force * static_cast<Real>(kPower) - pull;
-      const Real speed = narrow(velocity[i] + narrow(push, first), first);
-      const Real limit = narrow(kMaxSpeed, first);
-      const Real slowed = Base::clipped(speed, -limit, limit);
-      const Real place =
-          Base::clipped(narrow(position[i] + slowed, first), narrow(kLeft, first), narrow(kRight, first));
-      // a speed that was clipped is a Python float, compared in float64
-      const Real enough = slowed >= narrow(static_cast<Real>(goal_velocity), first) ? 1 : 0;
-      const Real fast_enough = speed > limit ? right_is_enough : speed < -limit ? left_is_enough : enough;
-      reached[i] = place >= narrow(kGoal, first) ? fast_enough : 0;
-      velocity[i] = static_cast<float>((place == narrow(kLeft, first)) & (slowed < 0) ? 0 : slowed);
-      position[i] = static_cast<float>(place);
+      const auto next = moved(static_cast<float>(position[i]), static_cast<float>(velocity[i]), cos[i],
+                              given[i], goal_velocity);
+      position[i] = next.position;
+      velocity[i] = next.velocity;
+      reached[i] = next.reached;
+    }
+    for (int64_t k = 0; k < firsts; ++k) {
+      position[first[k]] = static_cast<float>(moved_first[k].position);
+      velocity[first[k]] = static_cast<float>(moved_first[k].velocity);
+      reached[first[k]] = static_cast<float>(moved_first[k].reached);
     }
     for (int64_t i = 0; i < n; ++i) terminated[i] = reached[i] != 0;
-    for (int64_t i = 0; i < n; ++i) {  // the square is exact
-      const double cost = static_cast<double>(given[i]) * given[i] * 0.1;
-      reward[i] = (reached[i] != 0 ? 100.0 : 0.0) - cost;
-    }
+    for (int64_t i = 0; i < n; ++i)  // the square is exact
+      reward[i] = 100.0 * reached[i] - static_cast<double>(given[i]) * given[i] * 0.1;
   }
 
  private:
-  static Real narrow(Real x, bool first) { return first ? x : static_cast<Real>(static_cast<float>(x)); }
+  template <class State>
+  struct Moved {
+    State position, velocity, reached;  // 1: reached the goal, fast enough
+  };
+
+  template <class State>
+  static Moved<State> moved(State position, State velocity, Real cos, float given, double goal_velocity) {
+    constexpr State kLeft = Base::kMinPosition, kRight = Base::kMaxPosition, kLimit = Base::kMaxSpeed;
+    constexpr double kPower = 0.0015;
+    const float force = clipped(given, -1.0f, 1.0f);
+    const Real pull = static_cast<Real>(Base::kGravity) * cos;
+    const State inside = force * static_cast<float>(kPower) - static_cast<float>(pull);
+    const State outside = static_cast<State>(force * static_cast<Real>(kPower) - pull);
+    const State free = velocity + (force == given ? inside : outside);
+    const State speed = clipped(free, -kLimit, kLimit);
+    position = clipped(position + speed, kLeft, kRight);
+    const State rightward = speed < 0 ? 0 : speed;
+    // a speed that was clipped is a Python float, compared in float64
+    const State limit_is_enough = Base::kMaxSpeed >= goal_velocity;
+    const State minus_limit_is_enough = -Base::kMaxSpeed >= goal_velocity;
+    const State enough = speed >= static_cast<State>(goal_velocity) ? 1 : 0;
+    const State at_least = free < -kLimit ? minus_limit_is_enough : enough;
+    const State fast_enough = free > kLimit ? limit_is_enough : at_least;
+    return {position, position == kLeft ? rightward : speed,
+            position >= static_cast<State>(0.45) ? fast_enough : 0};
+  }
 };
 
 }  // namespace
