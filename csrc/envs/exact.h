@@ -25,7 +25,7 @@ inline double turn_remainder(double y) {
 // take it minutes, or never end, the remainder.
 inline double unwound(double x) {
   constexpr double kTurn = 2 * kPi;
-  if (!(std::fabs(x) < 0x1p27)) return std::fmod(x, kTurn);
+  if (!(std::fabs(x) < 0x1p27)) x = std::fmod(x, kTurn);
   while (x > kPi) x = x - kTurn;
   while (x < -kPi) x = x + kTurn;
   return x;
