@@ -23,14 +23,6 @@ CARS = ["MountainCar-v0", "MountainCarContinuous-v0"]
 LIMIT = float(np.float32(0.07))
 
 
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Any:
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
-
-
 @pytest.fixture(params=list(GYMNASIUM))
 def env_id(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from fastrl import _core
 from fastrl.envs import ScalarEnv, VectorEnv
 from fastrl.kernels.envs import TABLE
 
-ISAS = [name for name in ("baseline", "avx2", "avx512") if _core.isa_supported(name)]
 MAX_X, MAX_ANGLE = 2.4, 12 * 2 * math.pi / 360
 # the initial state's first components are uniform between these, the others 0
 INITIAL = {
@@ -23,14 +21,6 @@ INITIAL = {
     "MountainCarContinuous-v0": ([-0.6], [-0.4]),
     "Pendulum-v1": ([-math.pi, -1.0], [math.pi, 1.0]),
 }
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Any:
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
 
 
 @pytest.fixture(params=[env_id for env_id in TABLE if env_id != "CartPole-v0"])
