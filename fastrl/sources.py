@@ -117,8 +117,8 @@ class Rollout:
             assert isinstance(policy.network, NativeNetwork)
             self._network = policy.network
             bounds: dict[str, Any] = {}
-            if isinstance(distribution, DiagonalGaussian) and distribution.squash:
-                bounds = {"low": distribution.low, "high": distribution.high}
+            if isinstance(distribution, DiagonalGaussian):
+                bounds = {"low": distribution.low, "high": distribution.high, "squash": distribution.squash}
             self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays, **bounds)
         self._obs = policy.encoder.encode(obs)
         policy.update_statistics(self._obs)
