@@ -196,11 +196,12 @@ def test_pixels_are_scaled_to_one():
     network = build_network(Encoder(IMAGE), SIX, NetworkOptions(), seed())
     module = network.module
     x = np.random.default_rng(0).integers(0, 256, (2, 84, 84, 4), dtype=np.uint8)
-    first = module.convolutions[0]
+    trunk = module.trunk
+    first = trunk.convolutions[0]
     with torch.no_grad():
         scaled = torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255.0
         y = nn.functional.conv2d(scaled, first.weight, first.bias, first.stride)
-        features = torch.relu(module.dense(module.convolutions[1:](y)))
+        features = torch.relu(trunk.dense(trunk.convolutions[1:](y)))
         expected = torch.cat([module.policy(features), module.value(features)], 1)
     np.testing.assert_allclose(network.infer(x), expected, rtol=1e-4, atol=1e-5)
 
