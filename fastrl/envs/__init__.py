@@ -9,9 +9,18 @@ import gymnasium
 from fastrl.envs.make import make_training_env, reward_threshold
 from fastrl.envs.scalar import ScalarEnv
 from fastrl.envs.vector import VectorEnv
+from fastrl.envs.workers import WorkerError, WorkerVectorEnv
 from fastrl.kernels.envs import NO_LIMIT, TABLE
 
-__all__ = ["COMPILED", "ScalarEnv", "VectorEnv", "make_training_env", "reward_threshold"]
+__all__ = [
+    "COMPILED",
+    "ScalarEnv",
+    "VectorEnv",
+    "WorkerError",
+    "WorkerVectorEnv",
+    "make_training_env",
+    "reward_threshold",
+]
 
 COMPILED = tuple(TABLE)
 """Ids of the compiled environments."""
