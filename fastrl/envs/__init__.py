@@ -6,6 +6,7 @@ env = gymnasium.make("fastrl/CartPole-v1")                       # one env, as a
 
 import gymnasium
 
+from fastrl.envs.conformance import check_vector_env
 from fastrl.envs.make import make_training_env, reward_threshold
 from fastrl.envs.scalar import ScalarEnv
 from fastrl.envs.vector import VectorEnv
@@ -18,6 +19,7 @@ __all__ = [
     "VectorEnv",
     "WorkerError",
     "WorkerVectorEnv",
+    "check_vector_env",
     "make_training_env",
     "reward_threshold",
 ]

@@ -35,7 +35,7 @@ class Chunk:
         Raises:
             ValueError: another env has other spaces.
         """
-        for self.current, maker in enumerate(makers):  # noqa: B020  # for an error to be of this env
+        for self.current, maker in enumerate(makers):  # for an error to be of this env
             self.envs.append(maker())
         env = self.envs[0]
         for self.current, other in enumerate(self.envs):  # noqa: B020

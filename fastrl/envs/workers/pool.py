@@ -51,7 +51,9 @@ class WorkerPool:
         self._pid = os.getpid()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._channels: list[Channel] = []
-        self._finalizer = weakref.finalize(self, _end, self._pid, self._processes, self._channels, CLOSE_SECONDS)
+        self._finalizer = weakref.finalize(
+            self, _end, self._pid, self._processes, self._channels, CLOSE_SECONDS
+        )
         try:
             self._start(memory)
         except BaseException:
@@ -185,9 +187,7 @@ class WorkerPool:
                 )
 
 
-def _end(
-    pid: int, processes: list[subprocess.Popen[bytes]], channels: list[Channel], timeout: float
-) -> None:
+def _end(pid: int, processes: list[subprocess.Popen[bytes]], channels: list[Channel], timeout: float) -> None:
     """Ends the workers, by hanging up; in a fork of their parent only lets go of them."""
     for channel in channels:
         channel.close(hang_up=os.getpid() == pid)

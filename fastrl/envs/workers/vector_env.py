@@ -116,7 +116,9 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         """Process ids of the workers."""
         return self._pool.pids
 
-    def reset(self, *, seed: Seed = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: Seed = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Starts an episode in every env, or in those of a mask.
 
         Args:
@@ -142,7 +144,8 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
             for a, b in self._parts
         ]
         self._resettable = self._pending = False
-        infos = self._infos("reset", ops.RESET, requests)
+        self._ask("reset", ops.RESET, requests)
+        infos = self._merged(self._replies())
         self._resettable = True
         return self._observation(), infos
 
@@ -172,7 +175,9 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         if self._mode is AutoresetMode.DISABLED:
             over = np.flatnonzero(self._shared.terminated | self._shared.truncated)
             if over.size:
-                raise ResetNeeded(f"{OP} step: env {over[0]}: the episode is over; reset it with a reset_mask")
+                raise ResetNeeded(
+                    f"{OP} step: env {over[0]}: the episode is over; reset it with a reset_mask"
+                )
         requests, operation = None, ops.STEP
         if not _copy_into(self._shared.actions, actions):
             requests, operation = self._pickled_actions(actions), ops.STEP_GIVEN
@@ -202,12 +207,12 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         """Attribute or result of method ``name`` of every env, wrappers included.
 
         Raises:
-            WorkerError: an env has none, or its method raised.
+            Exception: what an env raised, as AttributeError where it has no such attribute, with a note that
+                says which env.
         """
         request = cloudpickle.dumps((name, args, kwargs))
-        self._idle(f"call of {name}")
-        self._ask(f"call of {name}", ops.CALL, [request] * len(self._parts))
-        return tuple(result for results in self._replies() for result in results)
+        results = self._called(f"call of {name}", ops.CALL, [request] * len(self._parts))
+        return tuple(result for part in results for result in part)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """Attribute ``name`` of every env."""
@@ -219,10 +224,8 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
             values = [values] * self.num_envs
         if len(values) != self.num_envs:
             raise ValueError(f"{OP} set_attr: values must be {self.num_envs}, one an env, got {len(values)}")
-        self._idle(f"set_attr of {name}")
         requests = [cloudpickle.dumps((name, values[a:b])) for a, b in self._parts]
-        self._ask(f"set_attr of {name}", ops.SET, requests)
-        self._replies()
+        self._called(f"set_attr of {name}", ops.SET, requests)
 
     def render(self) -> tuple[Any, ...]:
         """A frame of every env."""
@@ -270,10 +273,18 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         if self.closed:
             raise ClosedEnvironmentError(f"{OP}: {what} after close")
 
-    def _idle(self, what: str) -> None:
+    def _called(self, what: str, operation: bytes, requests: Sequence[bytes]) -> list[Any]:
         self._require_open(what)
         if self._pending:
             raise RuntimeError(f"{OP} {what}: a step is not finished; call step_wait first")
+        self._ask(what, operation, requests)
+        try:
+            return self._replies()
+        except WorkerError as error:
+            if error.__cause__ is None:
+                raise
+            error.__cause__.add_note(str(error))
+            raise error.__cause__ from None
 
     def _ask(self, what: str, operation: bytes, requests: Sequence[bytes] | None) -> None:
         try:
@@ -286,10 +297,6 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
             return self._pool.replies(self.timeout)
         finally:
             self.closed = self._pool.closed
-
-    def _infos(self, what: str, operation: bytes, requests: Sequence[bytes]) -> dict[str, Any]:
-        self._ask(what, operation, requests)
-        return self._merged(self._replies())
 
     def _merged(self, replies: list[Any]) -> dict[str, Any]:
         infos: dict[str, Any] = {}
