@@ -1,6 +1,7 @@
 """Whether a vector environment keeps Gymnasium's contract, told by one that does."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -22,7 +23,7 @@ def check_vector_env(
 
     Args:
         make: makes the environment that is checked, in an autoreset mode; must return copies.
-        reference: makes what it must equal, ``gymnasium.vector.SyncVectorEnv`` over the environment as a rule.
+        reference: makes what it must equal, as a rule ``SyncVectorEnv`` over the environment.
         modes: autoreset modes to check.
         steps: random steps in each mode. Episodes must end within them for autoreset to be checked.
 
@@ -36,19 +37,19 @@ def check_vector_env(
         finally:
             right.close()
             checked.close()
-        for name, call in (
-            ("reset", checked.reset),
-            ("step", lambda: checked.step(right.action_space.sample())),
-        ):
-            try:
-                call()
-            except ClosedEnvironmentError:
-                continue
-            except Exception as error:
-                raise AssertionError(f"{mode.value}: {name} after close raised {error!r}") from error
-            raise AssertionError(
-                f"{mode.value}: {name} after close must raise ClosedEnvironmentError, it ran"
-            )
+        _require_closed(f"{mode.value}: reset", checked.reset)
+        _require_closed(f"{mode.value}: step", partial(checked.step, right.action_space.sample()))
+
+
+def _require_closed(name: str, call: Callable[[], Any]) -> None:
+    rule = f"{name} after close must raise ClosedEnvironmentError"
+    try:
+        call()
+    except ClosedEnvironmentError:
+        return
+    except Exception as error:
+        raise AssertionError(f"{rule}, it raised {error!r}") from error
+    raise AssertionError(f"{rule}, it ran")
 
 
 class _Pair:

@@ -111,7 +111,7 @@ class Chunk:
 
     def set(self, name: str, values: Sequence[Any]) -> None:
         """Set attribute ``name`` of each env."""
-        for self.current, (env, value) in enumerate(zip(self.envs, values, strict=True)):
+        for self.current, (env, value) in enumerate(zip(self.envs, values, strict=True)):  # noqa: B020
             env.set_wrapper_attr(name, value)
 
     def close(self) -> None:
@@ -128,5 +128,5 @@ class Chunk:
             concatenate(self._space, self._obs, self._buffers.obs)
         except Exception:
             for self.current, obs in enumerate(self._obs):  # noqa: B020  # whose is it?
-                concatenate(self._space, [obs], create_empty_array(self._space))
+                concatenate(self._space, [obs], create_empty_array(self._space) or ())
             raise

@@ -132,9 +132,8 @@ class WorkerPool:
                 self._dead(i)
             except TimeoutError:
                 self.close(CRASH_SECONDS)
-                raise TimeoutError(
-                    f"{self.owner} {self._what}: {self._name(i)} did not answer within {timeout} s; it is closed"
-                ) from None
+                late = f"{self._name(i)} did not answer within {timeout} s"
+                raise TimeoutError(f"{self.owner} {self._what}: {late}; it is closed") from None
             if number == self._number:
                 return operation, payload
 

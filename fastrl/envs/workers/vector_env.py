@@ -231,8 +231,8 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         """A frame of every env."""
         return self.call("render")
 
-    @property  # type: ignore[override]
-    def np_random(self) -> tuple[np.random.Generator, ...]:
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """Copies of the envs' generators."""
         return self.call("np_random")
 
@@ -254,9 +254,8 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         for name in ("observation_space", "action_space"):
             for (first, _), its in zip(self._parts, facts, strict=True):
                 if its[name] != facts[0][name]:
-                    raise ValueError(
-                        f"{OP}: every env must have the same {name}, {facts[0][name]}, got {its[name]} of env {first}"
-                    )
+                    wanted = f"every env must have the same {name}, {facts[0][name]}"
+                    raise ValueError(f"{OP}: {wanted}, got {its[name]} of env {first}")
         self.env_name: str = facts[0]["name"]
         """Id of the first environment, or the name of its class."""
         self._mode = mode
