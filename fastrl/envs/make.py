@@ -1,5 +1,6 @@
 """Environments as training and evaluation want them: vectorised, in SAME_STEP autoreset mode."""
 
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -7,10 +8,13 @@ import gymnasium
 from gymnasium.vector import AutoresetMode
 
 from fastrl.envs.vector import VectorEnv
+from fastrl.envs.workers import WorkerVectorEnv
 from fastrl.kernels.envs import TABLE
 
 
-def make_training_env(env: Any, num_envs: int) -> tuple[str, gymnasium.vector.VectorEnv[Any, Any, Any]]:
+def make_training_env(
+    env: Any, num_envs: int, num_workers: int = 0
+) -> tuple[str, gymnasium.vector.VectorEnv[Any, Any, Any]]:
     """Id and vector environment of ``env``.
 
     Args:
@@ -18,11 +22,14 @@ def make_training_env(env: Any, num_envs: int) -> tuple[str, gymnasium.vector.Ve
             Gymnasium's own: ALE's vector environment for ``ALE/...``, SyncVectorEnv otherwise), a function
             that makes one environment, or a vector environment, taken as it is.
         num_envs: environments side by side, for an id or a function.
+        num_workers: processes to step them in, for an id of Gymnasium's or a function; 0: this process.
 
     Raises:
-        ValueError: no such environment.
+        ValueError: no such environment, or one that workers cannot step.
         TypeError: none of these.
     """
+    if num_workers:
+        return _in_workers(env, num_envs, num_workers)
     if isinstance(env, gymnasium.vector.VectorEnv):
         if isinstance(env.unwrapped, VectorEnv):
             return env.unwrapped.env_id, env
@@ -37,6 +44,15 @@ def make_training_env(env: Any, num_envs: int) -> tuple[str, gymnasium.vector.Ve
     if env_id in TABLE:
         return env_id, VectorEnv(env_id, num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     return env, _gymnasium(env, num_envs)
+
+
+def _in_workers(env: Any, num_envs: int, num_workers: int) -> tuple[str, WorkerVectorEnv]:
+    if isinstance(env, str) and not env.startswith("ALE/") and env.removeprefix("fastrl/") not in TABLE:
+        env = partial(gymnasium.make, env)
+    if not callable(env):
+        raise ValueError(f"num_workers: must be 0 for {env}, which steps its environments itself")
+    made = WorkerVectorEnv([env] * num_envs, num_workers, autoreset_mode=AutoresetMode.SAME_STEP)
+    return made.env_name, made
 
 
 def _gymnasium(env_id: str, num_envs: int) -> gymnasium.vector.VectorEnv[Any, Any, Any]:

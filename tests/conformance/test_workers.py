@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import fastrl
-from fastrl.envs import WorkerVectorEnv, check_vector_env
+from fastrl.envs import WorkerError, WorkerVectorEnv, check_vector_env, make_training_env
 
 # sent by value, as functions of a script or notebook are: workers cannot import a test module
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -165,3 +165,27 @@ def test_ppo_trains_on_workers_as_on_sync(mode):
         return params
 
     np.testing.assert_array_equal(train(SyncVectorEnv), train(WorkerVectorEnv, num_workers=2))
+
+
+def test_ppo_makes_workers():
+    kwargs = {"seed": 0, "num_envs": 4, "num_steps": 8, "minibatch_size": 8, "hidden": (16,)}
+    make = MAKERS["CartPole"]
+    agent, right = fastrl.PPO(make, num_workers=2, **kwargs), fastrl.PPO(make, **kwargs)
+    assert agent.env_id == right.env_id == "CartPole-v1"
+    assert len(agent.env.unwrapped.pids) == 2
+    np.testing.assert_array_equal(*(a.learn(160).policy.network.params for a in (agent, right)))
+    agent.env.close()
+    with pytest.raises(ValueError, match="num_workers: must be 0 for CartPole-v1"):
+        fastrl.PPO("CartPole-v1", num_workers=2, **kwargs)
+    with pytest.raises(ValueError, match="num_workers must be >= 0, got -1"):
+        fastrl.PPO("CartPole-v1", num_workers=-1, **kwargs)
+
+
+def test_workers_by_id():
+    env_id, envs = make_training_env("Taxi-v4", 3, num_workers=2)
+    assert env_id == "Taxi-v4"
+    assert isinstance(envs, WorkerVectorEnv)
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    envs.close()
+    with pytest.raises(WorkerError, match="NoSuchEnv"):
+        make_training_env("NoSuchEnv-v3", 2, num_workers=1)
