@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 from numpy.typing import NDArray
@@ -44,6 +45,7 @@ class Chunk:
                 if mine != its:
                     raise ValueError(f"every env must have the same {name}, {mine}, got {its}")
         self._obs: list[Any] = [None] * len(self.envs)
+        self._ended = [False] * len(self.envs)
         return {
             "observation_space": env.observation_space,
             "action_space": env.action_space,
@@ -70,7 +72,7 @@ class Chunk:
             i = self.current
             if mask is not None and not mask[i]:
                 continue
-            self._buffers.terminated[i] = self._buffers.truncated[i] = False
+            self._buffers.terminated[i] = self._buffers.truncated[i] = self._ended[i] = False
             self._obs[i], info = env.reset(seed=seeds[i], options=options)
             self._add(infos, info)
         self._publish()
@@ -78,22 +80,26 @@ class Chunk:
 
     def step(self, given: Iterable[Any] | None = None) -> Infos:
         """Step every env with the actions in the buffers, or with those given, one an env."""
+        obs, buffers, ended = self._obs, self._buffers, self._ended
         if given is None:  # copied: an env may keep its action, and the buffer is written again
-            given = iterate(self._actions_space, tree_map(lambda x: x.copy(), self._buffers.actions))
-        obs, buffers = self._obs, self._buffers
+            actions = buffers.actions
+            if isinstance(actions, np.ndarray):
+                given = actions.copy()
+            else:
+                given = iterate(self._actions_space, tree_map(np.copy, actions))
         reward, terminated, truncated = buffers.reward, buffers.terminated, buffers.truncated
-        ended = (terminated | truncated).tolist()
         next_step, same_step = self.mode is AutoresetMode.NEXT_STEP, self.mode is AutoresetMode.SAME_STEP
         infos: Infos = []
         for i, (env, action) in enumerate(zip(self.envs, given, strict=True)):
             self.current = i
             if next_step and ended[i]:
                 obs[i], info = env.reset()
-                reward[i], terminated[i], truncated[i] = 0.0, False, False
+                reward[i], terminated[i], truncated[i], ended[i] = 0.0, False, False, False
             else:
                 obs[i], reward[i], over, cut, info = env.step(action)
                 terminated[i], truncated[i] = over, cut
-                if same_step and (over or cut):
+                ended[i] = over or cut
+                if same_step and ended[i]:
                     self._add(infos, {"final_obs": obs[i], "final_info": info})
                     obs[i], info = env.reset()
             if info:
@@ -124,8 +130,15 @@ class Chunk:
             infos.append((self.first + self.current, info))
 
     def _publish(self) -> None:
+        out = self._buffers.obs
+        if isinstance(out, np.ndarray):
+            shape, dtype = out.shape[1:], out.dtype
+            if all(isinstance(x, np.ndarray) and x.dtype == dtype and x.shape == shape for x in self._obs):
+                for i, obs in enumerate(self._obs):
+                    out[i] = obs
+                return
         try:
-            concatenate(self._space, self._obs, self._buffers.obs)
+            concatenate(self._space, self._obs, out)
         except Exception:
             for self.current, obs in enumerate(self._obs):  # noqa: B020  # whose is it?
                 concatenate(self._space, [obs], create_empty_array(self._space) or ())
