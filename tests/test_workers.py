@@ -196,6 +196,7 @@ def test_close_does_not_wait_for_ever():
 
 
 def test_forgotten_environments_are_collected():
+    gc.collect()
     before = set(Path("/proc/self/fd").iterdir())
     envs = make()
     pids = envs.pids

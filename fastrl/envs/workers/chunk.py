@@ -140,6 +140,7 @@ class Chunk:
         try:
             concatenate(self._space, self._obs, out)
         except Exception:
+            one: Any = create_empty_array(self._space)
             for self.current, obs in enumerate(self._obs):  # noqa: B020  # whose is it?
-                concatenate(self._space, [obs], create_empty_array(self._space) or ())
+                concatenate(self._space, [obs], one)
             raise
