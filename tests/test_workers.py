@@ -170,8 +170,8 @@ def test_a_worker_dies_while_another_works():
 
 
 def test_timeout():
-    envs = make(timeout=0.5)
-    with pytest.raises(TimeoutError, match=r"step 1: worker 1 \(envs 2 to 3\) did not answer within 0.5 s"):
+    envs = make(timeout=1.5)
+    with pytest.raises(TimeoutError, match=r"step 1: worker 1 \(envs 2 to 3\) did not answer within 1.5 s"):
         envs.step(only(2, Fragile.HANG))
     assert envs.closed
     assert_gone(envs.pids)
