@@ -330,6 +330,15 @@ def test_workers_end_with_their_parent():
     process.stdout.close()
 
 
+def test_workers_end_with_their_parent_even_in_a_step_that_does_not():
+    process, pids = script("envs.step_async(np.array([1, 1])); time.sleep(60)")
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    assert_gone(pids)
+    process.stdout.close()
+
+
 def test_workers_end_with_the_interpreter():
     process, pids = script("")
     assert process.wait(20) == 0
@@ -361,6 +370,15 @@ envs.close(timeout=0.1)
     assert process.wait(20) == 0
     assert_gone(pids)
     process.stdout.close()
+
+
+def test_an_interrupt_within_a_message():
+    envs = make()
+    envs._pool._channels[1].torn = True  # as if Ctrl-C had come between its bytes
+    with pytest.raises(WorkerError, match="interrupted in the middle of a message; it is closed"):
+        envs.step(only(0, 0))
+    assert envs.closed
+    assert_gone(envs.pids)
 
 
 def test_an_interrupted_step_is_dropped():

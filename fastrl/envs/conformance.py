@@ -17,8 +17,8 @@ def check_vector_env(
 ) -> None:
     """Runs a vector environment beside one that is right, and raises where they first differ.
 
-    Compared bit for bit, with types, dtypes, shapes and the order of keys: attributes; observations, rewards,
-    flags and infos of resets with every kind of seed, of random steps and of resets by mask. Besides, nothing
+    Compared bit for bit, with types, dtypes, shapes and keys: attributes; observations, rewards, flags and
+    infos of resets with every kind of seed, of random steps and of resets by mask. Besides, nothing
     that was returned may change later, ``options`` may not be modified, and a closed environment must say so.
 
     Args:
@@ -141,7 +141,7 @@ def difference(got: Any, expected: Any, where: str = "value") -> str | None:
     if type(got) is not type(expected):
         return f"{where} must be a {type(expected).__name__}, got {type(got).__name__} {got!r}"
     if isinstance(expected, dict):
-        if list(got) != list(expected):
+        if got.keys() != expected.keys():
             return f"keys of {where} must be {list(expected)}, got {list(got)}"
         return _first(difference(got[key], expected[key], f"{where}[{key!r}]") for key in expected)
     if isinstance(expected, tuple | list):

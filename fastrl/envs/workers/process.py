@@ -3,8 +3,11 @@
 import contextlib
 import os
 import pickle
+import select
 import signal
 import socket
+import threading
+import time
 import traceback
 from typing import Any
 
@@ -15,6 +18,8 @@ from fastrl.envs.workers import channel as ops
 from fastrl.envs.workers.channel import Channel
 from fastrl.envs.workers.chunk import Chunk
 from fastrl.envs.workers.shared import shared_buffers
+
+ORPHAN_SECONDS = 5.0  # to close the environments in
 
 
 class Orphaned(BaseException):
@@ -30,10 +35,24 @@ def main(descriptor: int, memory: int, parent: int) -> None:
         parent: process id.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; it reaches both
+    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
     server = _Server(Channel(socket.socket(fileno=descriptor)), memory, parent)
     with contextlib.suppress(EOFError, ConnectionError, Orphaned):
         server.serve()
     server.close()
+
+
+def _end_after(parent: int) -> None:
+    """Ends this process when its parent is gone, even if an environment never returns from a step."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(ProcessLookupError):
+            watch = select.poll()
+            watch.register(os.pidfd_open(parent), select.POLLIN)
+            watch.poll()
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
 
 
 class _Server:

@@ -44,8 +44,9 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
     Args:
         env_fns: a function that makes it for each environment; it may be a lambda or any other function
             that ``cloudpickle`` can send.
-        num_workers: M, at most N; None: as many as there are processors to run on. Environments are shared
-            out in order and evenly.
+        num_workers: M, at most N; None: as many as there are processors to run on, which is right for
+            environments that compute; ones that wait for something want a worker each. Environments are
+            shared out in order and evenly.
         autoreset_mode: ``AutoresetMode`` or its value; DISABLED leaves resets to ``options["reset_mask"]``.
         copy: return fresh observations; False returns the same arrays at every step, overwritten by the next.
         timeout: seconds that a reset, step or call may take before everything is closed; None: no limit.
