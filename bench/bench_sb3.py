@@ -112,12 +112,14 @@ def main() -> None:
             for _ in range(args.rounds):
                 for who, run in runs.items():
                     rates[who].append(run())
-            ours, theirs = (statistics.median(rates[who]) for who in MAKERS)
             ratio = statistics.median(a / b for a, b in zip(*rates.values(), strict=True))
-            print(f"{name}, {num_envs} envs: {ours:,.0f} against {theirs:,.0f} a second, {ratio:.2f}x")
-            results.append({"case": name, "num_envs": num_envs, "rates": rates, "ratio": ratio})
+            medians = {who: statistics.median(values) for who, values in rates.items()}
+            ours, theirs = medians.values()
+            print(f"{name}, {num_envs} envs: {ours:,.0f} against {theirs:,.0f} a CPU second, {ratio:.2f}x")
+            results.append({"name": f"{name}, {num_envs} environments", "rates": medians, "ratio": ratio})
     if args.json is not None:
-        args.json.write_text(json.dumps({**facts, "cases": results}, indent=1))
+        table = {"unit": "steps a CPU second", "contestants": list(MAKERS), "rounds": args.rounds}
+        args.json.write_text(json.dumps({**facts, **table, "cases": results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -73,10 +73,25 @@ def family(file: dict[str, Any]) -> tuple[str, str]:
     return markdown(rows), f"median of {file['rounds']} rounds, {packages}"
 
 
+def rates(file: dict[str, Any]) -> tuple[str, str]:
+    """Table and what its caption adds: rates of ours and of peers, and how many times the first peer's ours is."""
+    names = file["contestants"]
+    rows = [[file["unit"], *names, f"{names[0]} is"]]
+    for case in file["cases"]:
+        cells = [number(case["rates"][name]) for name in names]
+        rows.append([case["name"], *cells, f"{case['ratio']:.2f}x"])
+    packages = ", ".join(f"{name} {version}" for name, version in file["packages"].items())
+    return markdown(rows), f"median of {file['rounds']} interleaved rounds, {packages}"
+
+
 def render(name: str) -> str:
     file = json.loads((PUBLISHED / f"{name}.json").read_text())
-    tables, details = throughput(file["settings"]) if "settings" in file else family(file)
-    place = f"{file['cpu']}, {file['threads']} thread, Python {file['python']}"
+    if "settings" in file:
+        tables, details = throughput(file["settings"])
+    else:
+        tables, details = rates(file) if "contestants" in file else family(file)
+    threads = f"{file['threads']} thread{'s' if file['threads'] > 1 else ''}"
+    place = f"{file['cpu']}, {threads}, Python {file['python']}"
     return f"{tables}\n\n{place}, {details}; {file['date'][:10]}, commit {file['commit']}.\n"
 
 
