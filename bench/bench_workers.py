@@ -8,15 +8,10 @@ figures are medians of wall time, ratios those of the medians. ``cpu`` is proces
 the workers together, in microseconds an env-step: what a busy machine pays.
 """
 
-import os
-
-cores = os.sched_getaffinity(0)
 import _harness  # isort: skip  # before numpy
-
-os.sched_setaffinity(0, cores)  # the harness keeps to one, for others' sake
-
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -140,6 +135,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))  # the harness keeps to one
+    cores = os.sched_getaffinity(0)
     facts = {**_harness.context(["gymnasium", "numpy"]), "threads": len(cores)}
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), f"\nload: {os.getloadavg()[0]:.1f}")
     results = []

@@ -74,7 +74,7 @@ def family(file: dict[str, Any]) -> tuple[str, str]:
 
 
 def rates(file: dict[str, Any]) -> tuple[str, str]:
-    """Table and what its caption adds: rates of ours and of peers, and how many times the first peer's ours is."""
+    """Table and what its caption adds: rates of ours and of peers, and ours over the first peer's."""
     names = file["contestants"]
     rows = [[file["unit"], *names, f"{names[0]} is"]]
     for case in file["cases"]:
