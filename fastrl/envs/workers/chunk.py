@@ -1,5 +1,6 @@
 """What one worker runs: its share of the environments, as ``SyncVectorEnv`` runs all of them."""
 
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -121,9 +122,12 @@ class Chunk:
             env.set_wrapper_attr(name, value)
 
     def close(self) -> None:
-        """Close the envs."""
+        """Close the envs; an error is printed, for nobody waits for the answer."""
         for env in self.envs:
-            env.close()
+            try:
+                env.close()
+            except Exception:
+                traceback.print_exc()
 
     def _add(self, infos: Infos, info: dict[str, Any]) -> None:
         if info:

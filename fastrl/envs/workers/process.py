@@ -78,6 +78,7 @@ class _Server:
     def close(self) -> None:
         if self._chunk is not None:
             self._chunk.close()
+        self._channel.close()
 
     def _answer(self, operation: bytes, payload: bytes) -> Any:
         """What to reply; None for nothing."""
