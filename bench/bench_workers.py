@@ -68,6 +68,7 @@ CASES = [
     Case("CartPole-v1", partial(gymnasium.make, "CartPole-v1"), 8, 2),
     Case("FrozenLake-v1, an info a step", partial(gymnasium.make, "FrozenLake-v1"), 64, 2),
     Case("1 ms of computing", partial(Slow, True), 16, 2),
+    Case("1 ms of computing", partial(Slow, True), 16, 16),
     Case("1 ms of sleep", partial(Slow, False), 16, 2),
     Case("1 ms of sleep", partial(Slow, False), 16, 16),
 ]
