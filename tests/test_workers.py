@@ -339,6 +339,16 @@ def test_workers_end_with_their_parent_even_in_a_step_that_does_not():
     process.stdout.close()
 
 
+def test_workers_end_with_their_parent_though_a_fork_of_it_lives():
+    process, pids = script("print(os.fork() or time.sleep(60), flush=True); time.sleep(60)")
+    fork = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    assert_gone(pids, 4)  # in good order: before they would be ended by force
+    os.kill(fork, signal.SIGKILL)
+    process.stdout.close()
+
+
 def test_workers_end_with_the_interpreter():
     process, pids = script("")
     assert process.wait(20) == 0

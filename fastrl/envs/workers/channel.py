@@ -45,15 +45,14 @@ class Channel:
         self._socket.sendall(HEADER.pack(operation, number, len(payload)) + payload)
         self.torn = False
 
-    def receive(self, alive: Callable[[], None], deadline: float | None = None) -> tuple[bytes, int, bytes]:
-        """The next message.
+    def wait(self, alive: Callable[[], None], deadline: float | None = None) -> None:
+        """Returns when a message comes, or the other end is gone. An interrupt here tears nothing.
 
         Args:
             alive: called twice a second while nothing comes; raises to end the wait.
             deadline: value of ``time.monotonic`` at which to give up; None: never.
 
         Raises:
-            EOFError: the other end is gone.
             TimeoutError: nothing came in time.
         """
         wait = TICK_MS
@@ -66,6 +65,13 @@ class Channel:
                 if remaining <= 0:
                     raise TimeoutError
                 wait = min(TICK_MS, int(1000 * remaining) + 1)
+
+    def receive(self) -> tuple[bytes, int, bytes]:
+        """The next message, however long it takes to come.
+
+        Raises:
+            EOFError: the other end is gone.
+        """
         self.torn = True
         operation, number, length = HEADER.unpack(self._exactly(HEADER.size))
         payload = self._exactly(length) if length else b""
@@ -75,9 +81,13 @@ class Channel:
     def close(self, hang_up: bool = True) -> None:
         """Closes this end; ``hang_up`` ends the connection even if forks of this process still hold it."""
         if hang_up:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+            self.hang_up()
         self._socket.close()
+
+    def hang_up(self) -> None:
+        """Ends the connection: both ends see the end of it."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _exactly(self, count: int) -> bytes:
         try:

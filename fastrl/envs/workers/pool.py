@@ -127,7 +127,8 @@ class WorkerPool:
     ) -> tuple[bytes, bytes]:
         while True:
             try:
-                operation, number, payload = channel.receive(self._require_alive, deadline)
+                channel.wait(self._require_alive, deadline)
+                operation, number, payload = channel.receive()
             except EOFError:
                 self._dead(i)
             except TimeoutError:

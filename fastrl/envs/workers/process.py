@@ -22,10 +22,6 @@ from fastrl.envs.workers.shared import shared_buffers
 ORPHAN_SECONDS = 5.0  # to close the environments in
 
 
-class Orphaned(BaseException):
-    """The process that this worker served has ended."""
-
-
 def main(descriptor: int, memory: int, parent: int) -> None:
     """Serve requests.
 
@@ -35,15 +31,18 @@ def main(descriptor: int, memory: int, parent: int) -> None:
         parent: process id.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; it reaches both
-    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-    server = _Server(Channel(socket.socket(fileno=descriptor)), memory, parent)
-    with contextlib.suppress(EOFError, ConnectionError, Orphaned):
+    channel = Channel(socket.socket(fileno=descriptor))
+    threading.Thread(target=_end_after, args=(parent, channel), daemon=True).start()
+    server = _Server(channel, memory)
+    with contextlib.suppress(EOFError, ConnectionError):
         server.serve()
     server.close()
 
 
-def _end_after(parent: int) -> None:
-    """Ends this process when its parent is gone, even if an environment never returns from a step."""
+def _end_after(parent: int, channel: Channel) -> None:
+    """Ends this process when its parent is gone: even if forks of the parent hold the other end, and in the
+    end even if an environment never returns from a step.
+    """
     if hasattr(os, "pidfd_open"):
         with contextlib.suppress(ProcessLookupError):
             watch = select.poll()
@@ -51,20 +50,20 @@ def _end_after(parent: int) -> None:
             watch.poll()
     while os.getppid() == parent:
         time.sleep(1.0)
+    channel.hang_up()
     time.sleep(ORPHAN_SECONDS)
     os._exit(1)
 
 
 class _Server:
-    def __init__(self, channel: Channel, memory: int, parent: int) -> None:
+    def __init__(self, channel: Channel, memory: int) -> None:
         self._channel = channel
         self._memory = memory
-        self._parent = parent
         self._chunk: Chunk | None = None
 
     def serve(self) -> None:
         while True:
-            operation, number, payload = self._channel.receive(self._require_parent)
+            operation, number, payload = self._channel.receive()
             if self._chunk is not None:
                 self._chunk.current = 0
             try:
@@ -118,10 +117,6 @@ class _Server:
         except Exception:
             sent = b""
         return pickle.dumps((env, summary, text, sent))
-
-    def _require_parent(self) -> None:
-        if os.getppid() != self._parent:
-            raise Orphaned
 
 
 def _dumps(value: Any) -> bytes:
