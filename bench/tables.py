@@ -80,7 +80,9 @@ def rates(file: dict[str, Any]) -> tuple[str, str]:
     for case in file["cases"]:
         cells = [number(case["rates"][name]) for name in names]
         if "cpu_us" in case:
-            cells = [f"{cell} ({number(case['cpu_us'][name])})" for cell, name in zip(cells, names, strict=True)]
+            cells = [
+                f"{cell} ({number(case['cpu_us'][name])})" for cell, name in zip(cells, names, strict=True)
+            ]
         rows.append([case["name"], *cells, f"{case['ratio']:.2f}x"])
     packages = ", ".join(f"{name} {version}" for name, version in file["packages"].items())
     return markdown(rows), f"median of {file['rounds']} interleaved rounds, {packages}"
