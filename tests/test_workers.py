@@ -238,20 +238,6 @@ def test_spaces():
         WorkerVectorEnv([Words], 1)
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"env_fns": []}, "env_fns must have at least one item"),
-        ({"num_workers": 0}, "num_workers must be >= 1, got 0"),
-        ({"timeout": 0}, "timeout must be > 0 or None, got 0"),
-        ({"autoreset_mode": "Never"}, "Never"),
-    ],
-)
-def test_arguments(kwargs, message):
-    with pytest.raises(ValueError, match=message):
-        WorkerVectorEnv(**{"env_fns": [Fragile]} | kwargs)
-
-
 def test_bad_resets_and_steps_change_nothing():
     envs = WorkerVectorEnv([Fragile] * 4, 2)
     with pytest.raises(ResetNeeded):

@@ -189,3 +189,17 @@ def test_workers_by_id():
     envs.close()
     with pytest.raises(WorkerError, match="NoSuchEnv"):
         make_training_env("NoSuchEnv-v3", 2, num_workers=1)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"env_fns": []}, "env_fns must have at least one item"),
+        ({"num_workers": 0}, "num_workers must be >= 1, got 0"),
+        ({"timeout": 0}, "timeout must be > 0 or None, got 0"),
+        ({"autoreset_mode": "Never"}, "Never"),
+    ],
+)
+def test_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        WorkerVectorEnv(**{"env_fns": [Nested]} | kwargs)
