@@ -87,6 +87,11 @@ def test_loop_names_no_algorithm():
     assert "algorithms" not in parts_imported(ROOT / "fastrl/loop.py")
 
 
+def test_nothing_imports_the_integrations():
+    importing = {part_of(path) for path in PYTHON if "integrations" in parts_imported(path)}
+    assert importing <= {"integrations"}
+
+
 @pytest.mark.parametrize(
     "path",
     [*PYTHON, *CPP, *(ROOT / "tests").glob("**/*.py"), *BENCH],
