@@ -4,6 +4,7 @@ on.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,10 @@ class TorchNetwork:
     Raises:
         ValueError: the module has no parameters, or some that are not float32 on the CPU.
     """
+
+    home = torch.device("cpu")
+    params: Any
+    grad: Any
 
     def __init__(
         self,
@@ -98,7 +103,7 @@ class TorchNetwork:
             return self._joined(self._run(x), len(x))
 
     def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext()
+        return torch.autocast(self.home.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     @staticmethod
     def _joined(y: Any, rows: int) -> torch.Tensor:
@@ -113,12 +118,12 @@ class TorchNetwork:
         if not parameters:
             raise ValueError("TorchNetwork: the module must have parameters")
         for name, parameter in self.module.named_parameters():
-            if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
+            if parameter.dtype != torch.float32 or parameter.device != self.home:
                 raise ValueError(
-                    f"TorchNetwork: parameter {name} must be float32 on cpu, got {parameter.dtype} on "
-                    f"{parameter.device}"
+                    f"TorchNetwork: parameter {name} must be float32 on {self.home}, got "
+                    f"{parameter.dtype} on {parameter.device}"
                 )
-        free = torch.zeros(sum(size for _, size in self._free))
+        free = torch.zeros(sum(size for _, size in self._free), device=self.home)
         flat = torch.cat([*(parameter.detach().reshape(-1) for parameter in parameters), free])
         grad = torch.zeros_like(flat)
         start = 0
@@ -127,8 +132,10 @@ class TorchNetwork:
             parameter.data = flat[start:stop].view(parameter.shape)
             parameter.grad = grad[start:stop].view(parameter.shape)
             start = stop
-        self.params: Float32 = flat.numpy()
-        self.grad: Float32 = grad.numpy()
+        self.params, self.grad = self._vectors(flat, grad)
+
+    def _vectors(self, flat: torch.Tensor, grad: torch.Tensor) -> tuple[Any, Any]:
+        return flat.numpy(), grad.numpy()
 
 
 class TorchMLP(TorchNetwork):
@@ -173,12 +180,20 @@ def build(
     Raises:
         ValueError: a module whose output is not ``columns + 1`` wide.
     """
+    make: Callable[..., TorchNetwork] = TorchNetwork
+    if options.device != "cpu":
+        from fastrl.torch_device import DeviceNetwork, cuda_device
+
+        make = partial(DeviceNetwork, device=cuda_device(options.device))
     if module is None and trunk == "mlp":
         rng = np.random.Generator(np.random.PCG64(seed))
-        return TorchMLP(actor_critic(shape[0], columns, options, free), rng, options)
+        spec = actor_critic(shape[0], columns, options, free)
+        if options.device == "cpu":
+            return TorchMLP(spec, rng, options)
+        module = _Dense(NativeNetwork(spec, rng))
     if module is None:
         module = ImageActorCritic(trunk, shape, columns, int(seed.generate_state(1)[0]))
-    network = TorchNetwork(module, compiled=options.compiled, bf16=options.bf16, free=free)
+    network = make(module, compiled=options.compiled, bf16=options.bf16, free=free)
     y = network.infer(np.zeros((2, *shape), np.uint8 if len(shape) == 3 else np.float32))
     if y.shape != (2, columns + 1):
         raise ValueError(
