@@ -1,5 +1,6 @@
 """The torch executor on a CUDA device, and the capture of its work as CUDA graphs."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ class DeviceNetwork(TorchNetwork):
     def __init__(self, module: nn.Module, *, device: torch.device, **options: Any) -> None:
         self.device = self.home = device
         super().__init__(module.to(device), **options)
+        self.chunk = sys.maxsize  # a minibatch goes through whole
         self._infer = Captured(self._call)
 
     def forward(self, x: Any) -> tuple[Any, torch.Tensor]:
@@ -89,6 +91,10 @@ class DeviceNetwork(TorchNetwork):
         copy_named(host, tensors)
         for name, x in self._tensors().items():
             x.copy_(torch.from_numpy(host[name]))
+
+    def _where(self) -> str:
+        graphs = " with graphs" if self.device.type == "cuda" else ""
+        return f"{self.device}{graphs}"
 
     def _vectors(self, flat: torch.Tensor, grad: torch.Tensor) -> tuple[Any, Any]:
         return flat, grad

@@ -150,7 +150,7 @@ class PPO(Algorithm):
             recurrent_size=config.recurrent_size,
             device=config.device,
         )
-        network = build_network(encoder, distribution, options, init, self.module)
+        network = self.network = build_network(encoder, distribution, options, init, self.module)
         kind = kinds(network)
         self.minibatches = kind.minibatches(config.minibatch_size, config.num_steps)
         self.policy = kind.policy(
@@ -225,7 +225,7 @@ class PPO(Algorithm):
         if self.config.normalize_advantage:
             advantage = normalize_advantage(advantage)
         clipped = self.config.clip_value is not None
-        for rows, x in chunks(obs):
+        for rows, x in chunks(obs, network.chunk):
             y, tape = network.forward(x)
             dy = empty_like(y)
             self.loss(
