@@ -29,7 +29,7 @@ class ScalarEnv(gymnasium.Env[Any, Any]):
         **options: ``mode``, and arguments of the environment, as ``sutton_barto_reward``.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"]}  # noqa: RUF012  # as Gymnasium types it
+    metadata: dict[str, Any] = {"render_modes": ["human", "ansi", "rgb_array"]}  # noqa: RUF012  # as Gymnasium's
 
     def __init__(self, env_id: str, render_mode: str | None = None, **options: Any) -> None:
         self._vector = VectorEnv(
