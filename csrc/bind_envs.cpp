@@ -165,7 +165,9 @@ void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function,
 
 std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_envs,
                              int64_t max_episode_steps, const std::string& autoreset,
-                             const std::vector<double>& options, const TransitionTable* transitions) {
+                             const std::vector<double>& options,
+                             std::optional<const TransitionTable*> given) {
+  const TransitionTable* transitions = given.value_or(nullptr);
   const EnvsTable& table = fast ? envs_fast() : envs();
   int64_t index = 0;
   while (index < table.size && kernel != table.kernel[index].name) ++index;

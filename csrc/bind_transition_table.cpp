@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -99,13 +100,15 @@ class OwnedTable : public TransitionTable {
 }  // namespace
 
 void register_transition_table(py::module_& m) {
-  py::class_<TransitionTable>(m, "TransitionTable", "A finite MDP for stepping; see csrc/transition_table.h.")
-      .def_readonly("num_states", &TransitionTable::num_states)
-      .def_readonly("num_actions", &TransitionTable::num_actions);
-  py::class_<OwnedTable, TransitionTable>(m, "OwnedTransitionTable")
-      .def(py::init<int64_t, const Array<int64_t>&, const Array<int64_t>&, const Array<double>&,
-                    const Array<double>&, const Array<bool>&, const Array<double>&,
-                    const std::optional<Array<int8_t>>&>(),
+  py::class_<TransitionTable, std::shared_ptr<TransitionTable>>(
+      m, "TransitionTable", "A finite MDP for stepping; see csrc/transition_table.h.")
+      .def(py::init([](int64_t num_actions, const Array<int64_t>& offset, const Array<int64_t>& next_state,
+                       const Array<double>& reward, const Array<double>& probability,
+                       const Array<bool>& terminated, const Array<double>& initial,
+                       const std::optional<Array<int8_t>>& action_mask) {
+             return std::shared_ptr<TransitionTable>(std::make_shared<OwnedTable>(
+                 num_actions, offset, next_state, reward, probability, terminated, initial, action_mask));
+           }),
            py::arg("num_actions"), py::arg("offset"), py::arg("next_state"), py::arg("reward"),
            py::arg("probability"), py::arg("terminated"), py::arg("initial"),
            py::arg("action_mask") = py::none());

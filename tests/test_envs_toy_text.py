@@ -134,7 +134,7 @@ def test_wide_table() -> None:
     states, width = 7, 5
     random = np.random.default_rng(0)
     probability = random.dirichlet(np.ones(width), states * 2)
-    table = _core.OwnedTransitionTable(
+    table = _core.TransitionTable(
         2,
         np.arange(states * 2 + 1) * width,
         random.integers(states, size=states * 2 * width),

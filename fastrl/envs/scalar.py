@@ -104,7 +104,7 @@ class ScalarEnv(gymnasium.Env[Any, Any]):
         info = env_info(infos, 0) if infos else infos
         return _alone(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
-    def render(self) -> Frame:  # type: ignore[override]
+    def render(self) -> Frame:
         """The present frame, uint8 [height, width, 3] or text, or None after showing it (``human``)."""
         if self._renderer is None:
             gymnasium.logger.warn("render was called without a render_mode; name one to gymnasium.make")

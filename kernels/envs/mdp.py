@@ -86,7 +86,7 @@ class MDP:
 
     def compile(self, action_mask: NDArray[np.int8] | None = None) -> _core.TransitionTable:
         """The table that compiled environments step through; ``action_mask`` int8 [S, A] goes into infos."""
-        return _core.OwnedTransitionTable(
+        return _core.TransitionTable(
             self.num_actions,
             self.offset,
             self.next_state,

@@ -184,12 +184,14 @@ def _moves(shape: tuple[int, ...], directions: tuple[tuple[int, int], ...]) -> N
     rows, columns = shape
     row, column = np.indices(shape).reshape(2, -1, 1)
     down, right = np.array(directions).T
-    return np.clip(row + down, 0, rows - 1) * columns + np.clip(column + right, 0, columns - 1)
+    to_row, to_column = np.clip(row + down, 0, rows - 1), np.clip(column + right, 0, columns - 1)
+    target: NDArray[np.int64] = to_row * columns + to_column
+    return target
 
 
 def _slips(directions: int) -> NDArray[np.int64]:
     """[directions, 3]: the ways that a slippery move may go."""
-    return (np.arange(directions)[:, None] + [-1, 0, 1]) % directions
+    return (np.arange(directions)[:, None] + np.arange(-1, 2)) % directions
 
 
 def _process(
