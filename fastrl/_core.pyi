@@ -253,7 +253,7 @@ class VecEnv:
     def get_state(self) -> numpy.typing.NDArray[numpy.uint8]: ...
     def infos(self) -> dict[str, typing.Any]:
         """
-        Probability of every last transition and action mask, where the environment tells them, in new arrays with masks.
+        Gymnasium's infos of every env's last transition or reset.
         """
     def outputs(self, infos: dict[str, typing.Any]) -> tuple[typing.Any, ...]:
         """
@@ -284,12 +284,14 @@ class VecEnv:
         """
         None if all envs stepped. -1: not int64 [N] or float32 [N, action_size], or never reset; else the first env that cannot step. Then nothing changed.
         """
+    def step_infos(self) -> dict[str, typing.Any]:
+        """
+        Gymnasium's infos of a step, final ones included.
+        """
     def step_unchecked(self, actions: typing.Any) -> int | None:
         """
         step, whatever the actions are.
         """
-    @property
-    def action_mask(self) -> numpy.typing.NDArray[numpy.int8] | None: ...
     @property
     def action_size(self) -> int: ...
     @property
@@ -306,8 +308,6 @@ class VecEnv:
     def final_discrete(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
     def final_obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
-    @property
-    def final_prob(self) -> numpy.typing.NDArray[numpy.float64]: ...
     @property
     def has_prob(self) -> bool: ...
     @property

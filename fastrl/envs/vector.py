@@ -12,8 +12,9 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from fastrl import _core
-from fastrl.envs.infos import reset_infos, same_step_infos
+from fastrl.envs.infos import reset_infos
 from fastrl.envs.rendering import Frame, Renderer, render_modes
+from fastrl.envs.reset_options import checked_bounds, checked_mask
 from fastrl.envs.seeding import Seed, rng_state, seed_list, set_rng_state
 from fastrl.kernels._check import describe
 from fastrl.kernels.envs import NO_LIMIT, TABLE, CompiledEnv, arguments, make
@@ -118,8 +119,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         self._native_step = self._core.step if validate else self._core.step_unchecked
         self._step = self._native_step
         self._outputs = self._core.outputs
-        self._final_infos = autoreset is AutoresetMode.SAME_STEP
-        self._has_infos = self._core.has_prob
+        self._infos = self._core.step_infos
+        self._has_infos = self._core.has_prob or autoreset is AutoresetMode.SAME_STEP
         parts = self._core.discrete
         self._obs: Any = self._core.obs if len(parts) == 0 else parts[0] if len(parts) == 1 else tuple(parts)
         self._reward = self._core.reward
@@ -151,8 +152,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         if self.closed:
             raise ClosedEnvironmentError(f"{self.env_id}: reset after close")
         options = options or {}
-        mask = self._mask(options["reset_mask"]) if "reset_mask" in options else None
-        bounds = self._bounds(options)
+        mask = None
+        if "reset_mask" in options:
+            mask = checked_mask(self.env_id, options["reset_mask"], self.num_envs)
+            if not self._core.started:
+                raise ResetNeeded(f"{self.env_id} reset: the first reset takes no reset_mask")
+        bounds = checked_bounds(self.env_id, options, self._core.bounds)
         seeds = seed_list(f"{self.env_id} reset", seed, self.num_envs)
         self._seed(seeds, mask)
         self._core.reset(mask, bounds)
@@ -176,10 +181,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         blocked = self._step(actions)
         if blocked is not None:
             self._step_converted(actions)
-        if self._final_infos:
-            infos = same_step_infos(self._core, self._terminated | self._truncated)
-        else:
-            infos = self._core.infos() if self._has_infos else {}
+        infos = self._infos() if self._has_infos else {}
         if self.copy:
             result: Step = self._outputs(infos)
             return result
@@ -309,39 +311,6 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         self._core.seed(seeds)
         known = self._entropy or [-1] * self.num_envs
         self._entropy = [old if new is None else new for old, new in zip(known, seeds, strict=True)]
-
-    def _mask(self, mask: object) -> NDArray[np.bool_]:
-        wanted = f"{self.env_id} reset: reset_mask must be bool [{self.num_envs}]"
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            raise TypeError(f"{wanted}, got {describe(mask)}")
-        if mask.shape != (self.num_envs,):
-            raise ValueError(f"{wanted}, got {describe(mask)}")
-        if not mask.any():
-            raise ValueError(f"{wanted} with at least one True, got none")
-        if not self._core.started:
-            raise ResetNeeded(f"{self.env_id} reset: the first reset takes no reset_mask")
-        return np.ascontiguousarray(mask)
-
-    def _bounds(self, options: dict[str, Any]) -> tuple[float, float]:
-        names = TABLE[self.env_id].reset_options
-        if names is None:
-            return (0.0, 0.0)
-        bounds = []
-        for name, default in zip(names, self._core.bounds, strict=True):
-            value = options.get(name, default)
-            try:
-                bounds.append(float(value))
-            except (TypeError, ValueError):
-                raise ValueError(f"{self.env_id} reset: {name} must be a number, got {value!r}") from None
-        a, b = bounds
-        if names == ("low", "high"):
-            if not (a <= b and np.isfinite(b - a)):
-                raise ValueError(f"{self.env_id} reset: low must be <= high, both finite, got {a} and {b}")
-        else:
-            for name, value in zip(names, bounds, strict=True):
-                if not (value >= 0 and np.isfinite(2 * value)):
-                    raise ValueError(f"{self.env_id} reset: {name} must be >= 0 and finite, got {value}")
-        return a, b
 
     def _step_remembered(self, actions: Any) -> int | None:
         blocked = self._native_step(actions)
