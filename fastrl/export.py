@@ -161,7 +161,8 @@ class _Graph:
         x = self.add("Cast", x, to=TensorProto.DOUBLE)
         x = self.add("Sub", x, self.constant(statistics.mean, np.float64))
         x = self.add("Div", x, self.constant(np.sqrt(statistics.var + 1e-8), np.float64))
-        x = self.add("Clip", x, self.constant(-10.0, np.float64), self.constant(10.0, np.float64))
+        bounds = (self.constant(bound, np.float64) for bound in (-statistics.clip, statistics.clip))
+        x = self.add("Clip", x, *bounds)
         return self.add("Cast", x, to=TensorProto.FLOAT)
 
     def layers(self, network: NativeNetwork, x: str) -> dict[int, str]:

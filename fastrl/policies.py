@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl import _core
-from fastrl.distributions import DiagonalGaussian, Distribution, MultiCategorical
+from fastrl.distributions import Distribution
 from fastrl.networks import NativeNetwork, Network, NetworkOptions, actor_critic
 from fastrl.normalize import RunningMeanStd
 from fastrl.observations import Encoder
@@ -54,42 +54,30 @@ class ActorCritic:
     @property
     def native(self) -> bool:
         """Whether a compiled rollout can run this policy."""
-        return (
-            isinstance(self.network, NativeNetwork)
-            and self.encoder.identity
-            and self.normalizer is None
-            and not isinstance(self.distribution, MultiCategorical)
-        )
+        return isinstance(self.network, NativeNetwork) and self.encoder.identity
 
-    def observe(self, obs: Any, *, update: bool = False) -> NDArray[Any]:
-        """What the network reads for a batch of observations; ``update`` takes them into the running
-        statistics.
-        """
-        x = self.encoder.encode(obs)
-        if self.normalizer is None:
-            return x
-        if update:
+    def observe(self, obs: Any) -> NDArray[Any]:
+        """What the network reads for a batch of observations."""
+        return self.normalize(self.encoder.encode(obs))
+
+    def normalize(self, x: NDArray[Any]) -> NDArray[Any]:
+        """What the network reads for encoded observations."""
+        return x if self.normalizer is None else self.normalizer.normalize(x)
+
+    def update_statistics(self, x: NDArray[Any]) -> None:
+        """Take encoded observations into the running statistics, if there are such."""
+        if self.normalizer is not None:
             self.normalizer.update(x)
-        return self.normalizer.normalize(x)
 
     def act(self, x: NDArray[Any], counter: int) -> Act:
         """Sampled actions [N, ...], their log-probabilities and the values, float32 [N], for observed x."""
         network, distribution = self.network, self.distribution
-        if isinstance(network, NativeNetwork) and not isinstance(distribution, MultiCategorical):
-            gaussian = isinstance(distribution, DiagonalGaussian)
-            return Act(
-                *_core.act(
-                    network.plan.core, network.layer_params, x, self.seed, counter, self.log_std(), gaussian
-                )
-            )
+        if isinstance(network, NativeNetwork):
+            columns = distribution.compiled(network)
+            return Act(*_core.act(network.plan.core, network.layer_params, x, self.seed, counter, **columns))
         y = network.infer(x)
         action, log_prob = distribution.sample(network, y[:, :-1], self.seed, counter)
         return Act(action, log_prob, y[:, -1].copy())
-
-    def log_std(self) -> Float32 | None:
-        """The vector of a Gaussian's logarithms of deviations, if the policy has one."""
-        distribution = self.distribution
-        return distribution.log_std(self.network)[0] if isinstance(distribution, DiagonalGaussian) else None
 
     def mode(self, x: NDArray[Any]) -> NDArray[Any]:
         """The most probable actions, [N, ...], for observed x."""

@@ -29,6 +29,7 @@ ARROWS = {
     "distributions": BASE | {"networks"},
     "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE,
+    "normalize": BASE,
     "sources": MIDDLE,
     "evaluate": {"envs"},
     "checkpoint": {"state"},
@@ -39,7 +40,7 @@ ARROWS = {
     "doctor": {"_core", "kernels", "extras"},
     "video": {"algorithms", "envs", "extras"},
     "export": {"algorithms", "distributions", "networks", "normalize", "policies", "extras"},
-    "loop": {"checkpoint", "evaluate", "logging", "display"},
+    "loop": {"checkpoint", "evaluate", "logging", "runs", "display"},
     "algorithms": MIDDLE | OUTPUT | {"loop"},
     "seeds": {"loop", "algorithms"},
 }

@@ -94,6 +94,8 @@ class Algorithm(ABC):
         self.config = replace(config, num_envs=self.env.num_envs)
         self.num_timesteps = 0
         """Environment steps learned from so far."""
+        self.seconds = 0.0
+        """Wall-clock time that they took."""
         self.total_timesteps = self.config.total_timesteps
         """Where the schedules end."""
         self.episodes: deque[tuple[float, int]] = deque(maxlen=EPISODE_WINDOW)
@@ -155,7 +157,7 @@ class Algorithm(ABC):
                 method ``on_step(data)``, that is called at every vector step as well, which steps through
                 Python.
             progress: whether to show a live display.
-            log_dir: run folder for CSV and TensorBoard logs and checkpoints; None keeps nothing.
+            log_dir: run folder for config.json, CSV and TensorBoard logs and checkpoints; None keeps nothing.
             eval_interval: steps between evaluations (default: ten in all, if ``log_dir`` is given); the best
             agent's
                 checkpoint is kept.
@@ -164,7 +166,7 @@ class Algorithm(ABC):
 
         Raises:
             FloatingPointError: a reward, observation, loss or gradient is not finite; says which and where.
-            KeyboardInterrupt: on SIGINT or SIGTERM, after the batch under way and a checkpoint of it.
+            KeyboardInterrupt: on SIGINT or SIGTERM, after the batch under way, its log row and a checkpoint.
         """
         from fastrl import loop
 
@@ -247,6 +249,7 @@ class Algorithm(ABC):
             "config": asdict(self.config),
             "env_id": self.env_id,
             "num_timesteps": self.num_timesteps,
+            "seconds": self.seconds,
             "total_timesteps": self.total_timesteps,
             "episodes": [list(episode) for episode in self.episodes],
             "best_evaluation": self.best_evaluation,
@@ -257,6 +260,7 @@ class Algorithm(ABC):
     def load_checkpoint_state(self, state: Mapping[str, Any], *, with_source: bool = True) -> None:
         """Restore what :meth:`checkpoint_state` gave."""
         self.num_timesteps = int(state["num_timesteps"])
+        self.seconds = float(state.get("seconds", 0.0))
         self.total_timesteps = int(state["total_timesteps"])
         self.episodes.extend((ret, length) for ret, length in state["episodes"])
         self.best_evaluation = state["best_evaluation"]

@@ -187,7 +187,7 @@ class PPO(Algorithm):
         total, epochs, updates, norms = np.zeros(len(STATS)), 0, 0, 0.0
         for _ in range(config.update_epochs):
             order = self.rng.permutation(size)
-            shuffled = [x[order] for x in fields]
+            shuffled = [x.take(order, axis=0) for x in fields]
             stats = np.zeros(len(STATS))
             for start in range(0, size, config.minibatch_size):
                 rows = slice(start, start + config.minibatch_size)
