@@ -29,6 +29,12 @@ using Actions = py::array_t<Action, py::array::c_style>;
 using Bounds = std::array<double, kEnvBounds>;
 using Mask = py::array_t<bool, py::array::c_style>;
 
+// One int or None an env. A range stays one: a list of a million seeds would take half as much memory as
+// their environments.
+class Seeds : public py::sequence {
+  PYBIND11_OBJECT_DEFAULT(Seeds, sequence, PySequence_Check)
+};
+
 // The first env that cannot step, or -1; -2: not a plain array of the environment's actions.
 template <bool Checked, class Action>
 int64_t step_with(VecEnv& env, PyObject* arg) {
@@ -97,13 +103,14 @@ void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function,
 
 std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_envs,
                              int64_t max_episode_steps, const std::string& autoreset,
-                             const std::vector<double>& options) {
+                             const std::vector<double>& options, int64_t num_threads) {
   const EnvsTable& table = fast ? envs_fast() : envs();
   int64_t index = 0;
   while (index < table.size && kernel != table.kernel[index].name) ++index;
   if (index == table.size) throw std::invalid_argument("VecEnv: no compiled environment is called " + kernel);
-  if (num_envs < 1 || max_episode_steps < 1 || options.size() > kEnvOptions)
-    throw std::invalid_argument("VecEnv: num_envs and max_episode_steps must be >= 1, options at most 4");
+  if (num_envs < 1 || max_episode_steps < 1 || num_threads < 1 || options.size() > kEnvOptions)
+    throw std::invalid_argument(
+        "VecEnv: num_envs, max_episode_steps and num_threads must be >= 1, options at most 4");
   Autoreset mode;
   if (autoreset == "NextStep")
     mode = Autoreset::next_step;
@@ -114,11 +121,18 @@ std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_e
   else
     throw std::invalid_argument("VecEnv: autoreset must be NextStep, SameStep or Disabled, got " + autoreset);
   return std::make_unique<VecEnv>(fast ? EnvMode::fast : EnvMode::exact, index, num_envs, max_episode_steps,
-                                  mode, options.data(), static_cast<int64_t>(options.size()));
+                                  mode, options.data(), static_cast<int64_t>(options.size()), num_threads);
 }
 
 // Python's int, as SeedSequence splits it.
 std::vector<uint32_t> entropy_words(const py::int_& number) {
+  const unsigned long long small = PyLong_AsUnsignedLongLong(number.ptr());
+  if (PyErr_Occurred() == nullptr) {
+    std::vector<uint32_t> out{static_cast<uint32_t>(small)};
+    if (small >> 32 != 0) out.push_back(static_cast<uint32_t>(small >> 32));
+    return out;
+  }
+  PyErr_Clear();
   const auto bits = number.attr("bit_length")().cast<size_t>();
   const size_t words = bits == 0 ? 1 : (bits + 31) / 32;
   const auto bytes = number.attr("to_bytes")(words * 4, "little").cast<std::string>();
@@ -127,16 +141,20 @@ std::vector<uint32_t> entropy_words(const py::int_& number) {
   return out;
 }
 
-void seed(VecEnv& env, const std::vector<std::optional<py::int_>>& seeds) {
+void seed(VecEnv& env, const Seeds& seeds) {
   if (static_cast<int64_t>(seeds.size()) != env.num_envs())
     throw std::invalid_argument("VecEnv.seed: one seed or None for each env");
-  std::vector<std::vector<uint32_t>> entropies;  // all of them before the first takes effect
-  entropies.reserve(seeds.size());
-  for (const auto& number : seeds)
-    entropies.push_back(number ? entropy_words(*number) : std::vector<uint32_t>{});
-  for (size_t i = 0; i < entropies.size(); ++i)
-    if (!entropies[i].empty())
-      env.seed(static_cast<int64_t>(i), entropies[i].data(), static_cast<int64_t>(entropies[i].size()));
+  const auto for_each = [&seeds](const auto& use) {
+    int64_t i = 0;
+    for (const py::object number : seeds) {
+      if (!number.is_none()) use(i, entropy_words(number.cast<py::int_>()));
+      ++i;
+    }
+  };
+  for_each([](int64_t, const std::vector<uint32_t>&) {});  // raises before the first takes effect
+  for_each([&env](int64_t i, const std::vector<uint32_t>& entropy) {
+    env.seed(i, entropy.data(), static_cast<int64_t>(entropy.size()));
+  });
 }
 
 void reset(VecEnv& env, const std::optional<Mask>& mask, const Bounds& bounds) {
@@ -181,15 +199,24 @@ py::array_t<Element> view(const py::object& self, Memory* data, std::vector<py::
 }
 
 }  // namespace
+}  // namespace fastrl
+
+template <>
+struct pybind11::detail::handle_type_name<fastrl::Seeds> {
+  static constexpr auto name = const_name("collections.abc.Sequence[int | None]");
+};
+
+namespace fastrl {
 
 void register_envs(py::module_& m) {
   py::class_<VecEnv> cls(m, "VecEnv", "N copies of a compiled environment; see csrc/envs.h.");
   cls.def(py::init(&make), py::arg("kernel"), py::arg("fast"), py::arg("num_envs"),
-          py::arg("max_episode_steps"), py::arg("autoreset"), py::arg("options"))
+          py::arg("max_episode_steps"), py::arg("autoreset"), py::arg("options"), py::arg("num_threads") = 1)
       .def_property_readonly("num_envs", &VecEnv::num_envs)
       .def_property_readonly("obs_size", &VecEnv::obs_size)
       .def_property_readonly("num_actions", &VecEnv::num_actions)
       .def_property_readonly("action_size", &VecEnv::action_size)
+      .def_property_readonly("num_threads", &VecEnv::num_threads)
       .def_property_readonly(
           "bounds", [](const VecEnv& env) { return Bounds{env.kernel().bounds[0], env.kernel().bounds[1]}; })
       .def_property_readonly("started", &VecEnv::started)

@@ -1,6 +1,8 @@
 """Compiled environments behind the interface of ``gymnasium.vector.VectorEnv``."""
 
 import secrets
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NoReturn
 
 import gymnasium
@@ -43,6 +45,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         max_episode_steps: truncates episodes at this length; None: the environment's own, -1: never.
         autoreset_mode: ``AutoresetMode`` or its value; DISABLED leaves resets to ``options["reset_mask"]``.
         copy: return fresh arrays; False returns the same ones at every step, overwritten by the next.
+        num_threads: threads that a step may use, the caller's among them; results do not depend on it. They are
+            used for many envs only, where waking them pays.
         validate: refuse actions out of range, and continuous ones that are not finite. Without it their
             effect is unspecified, but safe.
         render_mode: None or ``"rgb_array"``; drawn by Gymnasium's renderer, which needs pygame.
@@ -63,6 +67,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
+        num_threads: int = 1,
         validate: bool = True,
         render_mode: str | None = None,
         **options: Any,
@@ -75,6 +80,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             copy=copy,
+            num_threads=num_threads,
             validate=validate,
             render_mode=render_mode,
             **options,
@@ -86,7 +92,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
             limit = TABLE[env_id].max_episode_steps if env_id in TABLE else NO_LIMIT
         else:
             limit = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
-        self._core = make(env_id, num_envs, limit, autoreset.value, options, mode)
+        self._core = make(env_id, num_envs, limit, autoreset.value, options, mode, num_threads)
         row = TABLE[env_id]
 
         self.env_id = env_id
@@ -97,8 +103,6 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         high = np.array(row.obs_high, np.float32)
         self.single_observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
         self.single_action_space = _action_space(row, self._core)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
 
         self._native_step = self._core.step if validate else self._core.step_unchecked
         self._step = self._native_step
@@ -106,7 +110,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         self._final_infos = autoreset is AutoresetMode.SAME_STEP
         self._obs, self._reward = self._core.obs, self._core.reward
         self._terminated, self._truncated = self._core.terminated, self._core.truncated
-        self._entropy: list[int] | None = None  # of each env's generator; None until they are seeded
+        self._entropy: Sequence[int] | None = None  # of each env's generator; None until they are seeded
         self._renderer: Renderer | None = None
         self._last_actions: NDArray[Any] | None = None
         if render_mode is not None:
@@ -178,6 +182,16 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         self._step = self._step_closed
         if self._renderer is not None:
             self._renderer.close()
+
+    @cached_property
+    def observation_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
+        """Space of the observations of all envs; made when asked for, as its bounds take more memory than they."""
+        return batch_space(self.single_observation_space, self.num_envs)
+
+    @cached_property
+    def action_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
+        """Space of the actions of all envs."""
+        return batch_space(self.single_action_space, self.num_envs)
 
     @property
     def core(self) -> _core.VecEnv:
@@ -254,19 +268,22 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         if self.closed:
             self._step = self._step_closed
 
-    def _seed(self, seeds: list[int | None] | None, mask: NDArray[np.bool_] | None) -> None:
+    def _seed(self, seeds: Sequence[int | None] | None, mask: NDArray[np.bool_] | None) -> None:
         """Seeds the masked envs that have a seed here; at first those without one too, from the system."""
         if seeds is None:
             if self._entropy is not None:
                 return
             seeds = [None] * self.num_envs
-        if self._entropy is None:
-            seeds = [secrets.randbits(128) if seed is None else seed for seed in seeds]
-        elif mask is not None:
+        if mask is not None and self._entropy is not None:
             seeds = [seed if chosen else None for seed, chosen in zip(seeds, mask.tolist(), strict=True)]
+        elif self._entropy is None and not isinstance(seeds, range):
+            seeds = [secrets.randbits(128) if seed is None else seed for seed in seeds]
         self._core.seed(seeds)
-        known = self._entropy or [-1] * self.num_envs
-        self._entropy = [old if new is None else new for old, new in zip(known, seeds, strict=True)]
+        if isinstance(seeds, range):
+            self._entropy = seeds
+        else:
+            known = self._entropy or [-1] * self.num_envs
+            self._entropy = [old if new is None else new for old, new in zip(known, seeds, strict=True)]
 
     def _mask(self, mask: object) -> NDArray[np.bool_]:
         wanted = f"{self.env_id} reset: reset_mask must be bool [{self.num_envs}]"

@@ -73,6 +73,7 @@ def make(
     autoreset: str,
     options: Mapping[str, float],
     mode: str = "exact",
+    num_threads: int = 1,
 ) -> _core.VecEnv:
     """``num_envs`` copies of a compiled environment, as the native code knows them.
 
@@ -83,6 +84,7 @@ def make(
         autoreset: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``.
         options: some of the environment's ``options``.
         mode: ``"exact"`` computes in float64 with Gymnasium's bits, ``"fast"`` in float32.
+        num_threads: at least 1.
 
     Raises:
         ValueError: no such environment, or an argument out of range.
@@ -94,6 +96,8 @@ def make(
         raise ValueError(f"{env_id}: num_envs must be >= 1, got {num_envs}")
     if max_episode_steps < 1:
         raise ValueError(f"{env_id}: max_episode_steps must be >= 1, got {max_episode_steps}")
+    if num_threads < 1:
+        raise ValueError(f"{env_id}: num_threads must be >= 1, got {num_threads}")
     if mode not in MODES:
         raise ValueError(f"{env_id}: mode must be one of {', '.join(MODES)}, got {mode!r}")
     known = TABLE[env_id].options
@@ -102,4 +106,4 @@ def make(
             raise TypeError(f"{env_id}: no argument {name!r}; it has {', '.join(known) or 'none of its own'}")
     values = [float(options.get(name, default)) for name, default in known.items()]
     fast = mode == "fast"
-    return _core.VecEnv(TABLE[env_id].kernel, fast, num_envs, max_episode_steps, autoreset, values)
+    return _core.VecEnv(TABLE[env_id].kernel, fast, num_envs, max_episode_steps, autoreset, values, num_threads)
