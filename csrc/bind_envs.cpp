@@ -12,6 +12,7 @@
 
 #include "dispatch.h"
 #include "envs.h"
+#include "pool.h"
 
 namespace py = pybind11;
 
@@ -23,6 +24,7 @@ FASTRL_DISPATCH(EnvsTable, envs_fast)
 namespace {
 
 constexpr int64_t kReleaseGil = 1024;  // envs whose step takes longer than handing the GIL over
+constexpr int64_t kCopied = 2048;      // envs whose outputs a thread copies at a time
 
 template <class Action>
 using Actions = py::array_t<Action, py::array::c_style>;
@@ -35,6 +37,21 @@ class Seeds : public py::sequence {
   PYBIND11_OBJECT_DEFAULT(Seeds, sequence, PySequence_Check)
 };
 
+// As py::gil_scoped_release, but a thread that asks for the GIL after the interpreter's end may unwind
+// through it, as Python up to 3.13 makes it do.
+struct GilReleased {
+  PyThreadState* saved = PyEval_SaveThread();
+  ~GilReleased() noexcept(false) { PyEval_RestoreThread(saved); }
+};
+
+// body(), and others may run Python meanwhile if there are many envs.
+template <class Body>
+auto with_gil_released(int64_t num_envs, const Body& body) {
+  if (num_envs < kReleaseGil) return body();
+  const GilReleased released;
+  return body();
+}
+
 // The first env that cannot step, or -1; -2: not a plain array of the environment's actions.
 template <bool Checked, class Action>
 int64_t step_with(VecEnv& env, PyObject* arg) {
@@ -45,10 +62,8 @@ int64_t step_with(VecEnv& env, PyObject* arg) {
   const bool fits = columns == 0 ? actions.ndim() == 1 : actions.ndim() == 2 && actions.shape(1) == columns;
   if (!fits || actions.shape(0) != env.num_envs()) return -2;
   const Action* action = actions.data();
-  const auto step = [&env, action] { return Checked ? env.step(action) : env.step_unchecked(action); };
-  if (env.num_envs() < kReleaseGil) return step();
-  py::gil_scoped_release release;
-  return step();
+  return with_gil_released(
+      env.num_envs(), [&env, action] { return Checked ? env.step(action) : env.step_unchecked(action); });
 }
 
 // step(actions) takes the array by the C API: pybind11's own arguments would cost more than a small step.
@@ -64,17 +79,13 @@ PyObject* step(PyObject* self, PyObject* arg) {
   return PyLong_FromLongLong(blocked < 0 ? -1 : blocked);
 }
 
-// A new array [rows] or [rows, columns] with these contents; null with an exception set.
+// A new array [rows] or [rows, columns], not written; null with an exception set.
 template <class Element>
-PyObject* fresh(const void* data, int64_t rows, int64_t columns = 0) {
+PyObject* fresh(int64_t rows, int64_t columns = 0) {
   const auto& numpy = py::detail::npy_api::get();
   Py_intptr_t shape[] = {static_cast<Py_intptr_t>(rows), static_cast<Py_intptr_t>(columns)};
-  PyObject* array = numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype::of<Element>().release().ptr(),
-                                                columns == 0 ? 1 : 2, shape, nullptr, nullptr, 0, nullptr);
-  if (array != nullptr)
-    std::memcpy(py::detail::array_proxy(array)->data, data,
-                static_cast<size_t>(rows * (columns == 0 ? 1 : columns)) * sizeof(Element));
-  return array;
+  return numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype::of<Element>().release().ptr(),
+                                     columns == 0 ? 1 : 2, shape, nullptr, nullptr, 0, nullptr);
 }
 
 // outputs(infos): what Gymnasium's step returns, in fresh arrays.
@@ -87,12 +98,25 @@ PyObject* outputs(PyObject* self, PyObject* infos) {
     PyTuple_SET_ITEM(result, k, item);
     return item != nullptr;
   };
-  if (put(0, fresh<float>(env.obs(), n, env.obs_size())) && put(1, fresh<double>(env.reward(), n)) &&
-      put(2, fresh<bool>(env.terminated(), n)) && put(3, fresh<bool>(env.truncated(), n)) &&
-      put(4, Py_NewRef(infos)))
-    return result;
-  Py_DECREF(result);
-  return nullptr;
+  if (!(put(0, fresh<float>(n, env.obs_size())) && put(1, fresh<double>(n)) && put(2, fresh<bool>(n)) &&
+        put(3, fresh<bool>(n)) && put(4, Py_NewRef(infos)))) {
+    Py_DECREF(result);
+    return nullptr;
+  }
+  const auto copy = [result](int k, int64_t begin, int64_t end, auto* from, int64_t columns = 1) {
+    auto* to = reinterpret_cast<decltype(from)>(py::detail::array_proxy(PyTuple_GET_ITEM(result, k))->data);
+    std::memcpy(to + begin * columns, from + begin * columns,
+                static_cast<size_t>((end - begin) * columns) * sizeof *from);
+  };
+  const auto copy_all = [&](int64_t begin, int64_t end) {
+    copy(0, begin, end, env.obs(), env.obs_size());
+    copy(1, begin, end, env.reward());
+    copy(2, begin, end, env.terminated());
+    copy(3, begin, end, env.truncated());
+  };
+  const auto run = [&] { parallel_for(n, kCopied, env.num_threads(), copy_all); };
+  with_gil_released(n, run);
+  return result;
 }
 
 void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function, const char* doc) {

@@ -228,6 +228,7 @@ class VecEnv:
         max_episode_steps: typing.SupportsInt | typing.SupportsIndex,
         autoreset: str,
         options: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 1,
     ) -> None: ...
     def get_rng(self, env: typing.SupportsInt | typing.SupportsIndex) -> bytes:
         """
@@ -285,6 +286,8 @@ class VecEnv:
     def num_actions(self) -> int: ...
     @property
     def num_envs(self) -> int: ...
+    @property
+    def num_threads(self) -> int: ...
     @property
     def obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
     @property

@@ -106,4 +106,6 @@ def make(
             raise TypeError(f"{env_id}: no argument {name!r}; it has {', '.join(known) or 'none of its own'}")
     values = [float(options.get(name, default)) for name, default in known.items()]
     fast = mode == "fast"
-    return _core.VecEnv(TABLE[env_id].kernel, fast, num_envs, max_episode_steps, autoreset, values, num_threads)
+    return _core.VecEnv(
+        TABLE[env_id].kernel, fast, num_envs, max_episode_steps, autoreset, values, num_threads
+    )
