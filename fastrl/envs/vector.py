@@ -45,8 +45,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         max_episode_steps: truncates episodes at this length; None: the environment's own, -1: never.
         autoreset_mode: ``AutoresetMode`` or its value; DISABLED leaves resets to ``options["reset_mask"]``.
         copy: return fresh arrays; False returns the same ones at every step, overwritten by the next.
-        num_threads: threads that a step may use, the caller's among them; results do not depend on it. They are
-            used for many envs only, where waking them pays.
+        num_threads: threads that a step may use, the caller's among them. Results do not depend on it. Steps
+            too short to be worth it use one.
         validate: refuse actions out of range, and continuous ones that are not finite. Without it their
             effect is unspecified, but safe.
         render_mode: None or ``"rgb_array"``; drawn by Gymnasium's renderer, which needs pygame.
@@ -185,7 +185,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
 
     @cached_property
     def observation_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
-        """Space of the observations of all envs; made when asked for, as its bounds take more memory than they."""
+        """Space of all observations, made when asked for: its bounds take more memory than they."""
         return batch_space(self.single_observation_space, self.num_envs)
 
     @cached_property
