@@ -2,7 +2,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -81,11 +83,38 @@ PyObject* step(PyObject* self, PyObject* arg) {
 
 // A new array [rows] or [rows, columns], not written; null with an exception set.
 template <class Element>
-PyObject* fresh(int64_t rows, int64_t columns = 0) {
+PyObject* empty(int64_t rows, int64_t columns = 0) {
   const auto& numpy = py::detail::npy_api::get();
   Py_intptr_t shape[] = {static_cast<Py_intptr_t>(rows), static_cast<Py_intptr_t>(columns)};
   return numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype::of<Element>().release().ptr(),
                                      columns == 0 ? 1 : 2, shape, nullptr, nullptr, 0, nullptr);
+}
+
+void* contents(PyObject* array) { return py::detail::array_proxy(array)->data; }
+
+// The same with these contents.
+template <class Element>
+PyObject* fresh(const Element* data, int64_t rows, int64_t columns = 0) {
+  PyObject* array = empty<Element>(rows, columns);
+  if (array != nullptr)
+    std::memcpy(contents(array), data,
+                static_cast<size_t>(rows * (columns == 0 ? 1 : columns)) * sizeof(Element));
+  return array;
+}
+
+// What a step returns as the observation, not written: float32 [N, obs_size], int64 [N], or a tuple of int64
+// [N].
+PyObject* empty_observation(VecEnv& env) {
+  const int64_t n = env.num_envs(), parts = env.batch().discrete_size;
+  if (parts == 0) return empty<float>(n, env.obs_size());
+  if (parts == 1) return empty<int64_t>(n);
+  PyObject* result = PyTuple_New(parts);
+  for (int64_t k = 0; result != nullptr && k < parts; ++k) {
+    PyObject* part = empty<int64_t>(n);
+    if (part == nullptr) Py_CLEAR(result);
+    if (part != nullptr) PyTuple_SET_ITEM(result, k, part);
+  }
+  return result;
 }
 
 // outputs(infos): what Gymnasium's step returns, in fresh arrays.
@@ -98,36 +127,79 @@ PyObject* outputs(PyObject* self, PyObject* infos) {
     PyTuple_SET_ITEM(result, k, item);
     return item != nullptr;
   };
-  if (!(put(0, fresh<float>(n, env.obs_size())) && put(1, fresh<double>(n)) && put(2, fresh<bool>(n)) &&
-        put(3, fresh<bool>(n)) && put(4, Py_NewRef(infos)))) {
+  if (!(put(0, empty_observation(env)) && put(1, empty<double>(n)) && put(2, empty<bool>(n)) &&
+        put(3, empty<bool>(n)) && put(4, Py_NewRef(infos)))) {
     Py_DECREF(result);
     return nullptr;
   }
-  const auto copy = [result](int k, int64_t begin, int64_t end, auto* from, int64_t columns = 1) {
-    auto* to = reinterpret_cast<decltype(from)>(py::detail::array_proxy(PyTuple_GET_ITEM(result, k))->data);
-    std::memcpy(to + begin * columns, from + begin * columns,
-                static_cast<size_t>((end - begin) * columns) * sizeof *from);
+  const EnvBatch& batch = env.batch();
+  const int64_t parts = batch.discrete_size;
+  PyObject* const obs = PyTuple_GET_ITEM(result, 0);
+  const auto copy = [](PyObject* to, const auto* from, int64_t begin, int64_t end, int64_t columns = 1) {
+    std::memcpy(static_cast<char*>(contents(to)) + begin * columns * static_cast<int64_t>(sizeof *from),
+                from + begin * columns, static_cast<size_t>((end - begin) * columns) * sizeof *from);
   };
   const auto copy_all = [&](int64_t begin, int64_t end) {
-    copy(0, begin, end, env.obs(), env.obs_size());
-    copy(1, begin, end, env.reward());
-    copy(2, begin, end, env.terminated());
-    copy(3, begin, end, env.truncated());
+    if (parts == 0) copy(obs, batch.obs, begin, end, env.obs_size());
+    for (int64_t k = 0; k < parts; ++k)
+      copy(parts == 1 ? obs : PyTuple_GET_ITEM(obs, k), batch.discrete + k * batch.stride, begin, end);
+    copy(PyTuple_GET_ITEM(result, 1), batch.reward, begin, end);
+    copy(PyTuple_GET_ITEM(result, 2), batch.terminated, begin, end);
+    copy(PyTuple_GET_ITEM(result, 3), batch.truncated, begin, end);
   };
-  const auto run = [&] { parallel_for(n, kCopied, env.num_threads(), copy_all); };
-  with_gil_released(n, run);
+  with_gil_released(n, [&] { parallel_for(n, kCopied, env.num_threads(), copy_all); });
   return result;
 }
 
-void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function, const char* doc) {
-  auto* method = new PyMethodDef{name, function, METH_O, doc};  // must outlive the type, which is never freed
+// Puts an array, which it takes over, and its mask of all envs into a dict; false with an exception set.
+bool put_info(PyObject* infos, PyObject* key, PyObject* mask_key, PyObject* array, int64_t n) {
+  const auto owned = py::reinterpret_steal<py::object>(array);
+  const auto mask = py::reinterpret_steal<py::object>(array == nullptr ? nullptr : empty<bool>(n));
+  if (!mask) return false;
+  std::memset(contents(mask.ptr()), 1, static_cast<size_t>(n));
+  return PyDict_SetItem(infos, key, array) == 0 && PyDict_SetItem(infos, mask_key, mask.ptr()) == 0;
+}
+
+// infos(): what Gymnasium's tell of every env's last transition, in a new dict of new arrays. An array of its
+// takes the type of env 0's value, which after a reset may be the integer 1; ours does as well.
+PyObject* infos(PyObject* self, PyObject*) {
+  static PyObject* const prob_key = PyUnicode_InternFromString("prob");
+  static PyObject* const prob_mask = PyUnicode_InternFromString("_prob");
+  static PyObject* const action_key = PyUnicode_InternFromString("action_mask");
+  static PyObject* const action_mask = PyUnicode_InternFromString("_action_mask");
+  VecEnv& env = py::cast<VecEnv&>(py::handle(self));
+  const EnvBatch& batch = env.batch();
+  const int64_t n = batch.num_envs;
+  auto result = py::reinterpret_steal<py::object>(PyDict_New());
+  if (!result || !env.kernel().has_prob) return result.release().ptr();
+  const bool whole = env.kernel().whole_reset_prob && batch.elapsed[0] == 0;
+  PyObject* prob = whole ? empty<int64_t>(n) : fresh<double>(batch.prob, n);
+  if (whole && prob != nullptr) std::copy_n(batch.prob, n, static_cast<int64_t*>(contents(prob)));
+  if (!put_info(result.ptr(), prob_key, prob_mask, prob, n)) return nullptr;
+  if (batch.table == nullptr || batch.table->action_mask == nullptr) return result.release().ptr();
+  const int64_t actions = batch.table->num_actions;
+  PyObject* masks = empty<int8_t>(n, actions);
+  if (masks != nullptr) {
+    auto* row = static_cast<int8_t*>(contents(masks));
+    for (int64_t i = 0; i < n; ++i, row += actions)
+      std::memcpy(row, batch.table->action_mask + batch.discrete[i] * actions, static_cast<size_t>(actions));
+  }
+  if (!put_info(result.ptr(), action_key, action_mask, masks, n)) return nullptr;
+  return result.release().ptr();
+}
+
+void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function, const char* doc,
+                int flags = METH_O) {
+  auto* method = new PyMethodDef{name, function, flags, doc};  // must outlive the type, which is never freed
   auto* type = reinterpret_cast<PyTypeObject*>(cls.ptr());
   cls.attr(name) = py::reinterpret_steal<py::object>(PyDescr_NewMethod(type, method));
 }
 
 std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_envs,
                              int64_t max_episode_steps, const std::string& autoreset,
-                             const std::vector<double>& options, int64_t num_threads) {
+                             const std::vector<double>& options, std::optional<const TransitionTable*> given,
+                             int64_t num_threads) {
+  const TransitionTable* transitions = given.value_or(nullptr);
   const EnvsTable& table = fast ? envs_fast() : envs();
   int64_t index = 0;
   while (index < table.size && kernel != table.kernel[index].name) ++index;
@@ -135,6 +207,10 @@ std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_e
   if (num_envs < 1 || max_episode_steps < 1 || num_threads < 1 || options.size() > kEnvOptions)
     throw std::invalid_argument(
         "VecEnv: num_envs, max_episode_steps and num_threads must be >= 1, options at most 4");
+  const EnvKernel& found = table.kernel[index];
+  if (found.needs_table != (transitions != nullptr) ||
+      (transitions != nullptr && found.num_actions > 0 && found.num_actions != transitions->num_actions))
+    throw std::invalid_argument("VecEnv: table must be given to tabular environments and fit them");
   Autoreset mode;
   if (autoreset == "NextStep")
     mode = Autoreset::next_step;
@@ -145,7 +221,8 @@ std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_e
   else
     throw std::invalid_argument("VecEnv: autoreset must be NextStep, SameStep or Disabled, got " + autoreset);
   return std::make_unique<VecEnv>(fast ? EnvMode::fast : EnvMode::exact, index, num_envs, max_episode_steps,
-                                  mode, options.data(), static_cast<int64_t>(options.size()), num_threads);
+                                  mode, options.data(), static_cast<int64_t>(options.size()), transitions,
+                                  num_threads);
 }
 
 // Python's int, as SeedSequence splits it.
@@ -197,12 +274,15 @@ Pcg64& rng_of(VecEnv& env, int64_t i) {
 }
 
 py::bytes get_rng(VecEnv& env, int64_t i) {
-  return py::bytes(reinterpret_cast<const char*>(&rng_of(env, i)), sizeof(Pcg64));
+  char bytes[sizeof(Pcg64)] = {};
+  const Pcg64& rng = rng_of(env, i);
+  std::memcpy(bytes, &rng, offsetof(Pcg64, half) + sizeof rng.half);
+  return py::bytes(bytes, sizeof bytes);
 }
 
 void set_rng(VecEnv& env, int64_t i, const py::bytes& given) {
   const std::string bytes = given;
-  if (bytes.size() != sizeof(Pcg64)) throw std::invalid_argument("VecEnv.set_rng: bytes must be 32");
+  if (bytes.size() != sizeof(Pcg64)) throw std::invalid_argument("VecEnv.set_rng: bytes must be get_rng's");
   std::memcpy(&rng_of(env, i), bytes.data(), bytes.size());
 }
 
@@ -222,6 +302,12 @@ py::array_t<Element> view(const py::object& self, Memory* data, std::vector<py::
   return py::array_t<Element>(std::move(shape), reinterpret_cast<Element*>(data), self);
 }
 
+py::array_t<int64_t> discrete_view(const py::object& self, const VecEnv& env, int64_t* data) {
+  const auto stride = static_cast<py::ssize_t>(env.batch().stride * sizeof(int64_t));
+  return py::array_t<int64_t>({env.batch().discrete_size, env.num_envs()}, {stride, py::ssize_t{8}}, data,
+                              self);
+}
+
 }  // namespace
 }  // namespace fastrl
 
@@ -235,7 +321,8 @@ namespace fastrl {
 void register_envs(py::module_& m) {
   py::class_<VecEnv> cls(m, "VecEnv", "N copies of a compiled environment; see csrc/envs.h.");
   cls.def(py::init(&make), py::arg("kernel"), py::arg("fast"), py::arg("num_envs"),
-          py::arg("max_episode_steps"), py::arg("autoreset"), py::arg("options"), py::arg("num_threads") = 1)
+          py::arg("max_episode_steps"), py::arg("autoreset"), py::arg("options"),
+          py::arg("table") = py::none(), py::arg("num_threads") = 1, py::keep_alive<1, 8>())
       .def_property_readonly("num_envs", &VecEnv::num_envs)
       .def_property_readonly("obs_size", &VecEnv::obs_size)
       .def_property_readonly("num_actions", &VecEnv::num_actions)
@@ -244,9 +331,18 @@ void register_envs(py::module_& m) {
       .def_property_readonly(
           "bounds", [](const VecEnv& env) { return Bounds{env.kernel().bounds[0], env.kernel().bounds[1]}; })
       .def_property_readonly("started", &VecEnv::started)
+      .def_property_readonly("num_states",
+                             [](const VecEnv& env) {
+                               const TransitionTable* table = env.batch().table;
+                               return table == nullptr ? 0 : table->num_states;
+                             })
+      .def_property_readonly("has_prob", [](const VecEnv& env) { return env.kernel().has_prob; })
+      .def_property_readonly("whole_reset_prob",
+                             [](const VecEnv& env) { return env.kernel().whole_reset_prob; })
       .def("seed", &seed, py::arg("seeds"), "Seeds each env whose entry is not None.")
       .def("reset", &reset, py::arg("mask"), py::arg("bounds"))
-      .def("get_rng", &get_rng, py::arg("env"), "State and increment of the env's PCG64, 16 bytes each.")
+      .def("get_rng", &get_rng, py::arg("env"),
+           "The env's PCG64: state and increment, 16 bytes each, has_uint32 and uinteger, 4 each, 8 unused.")
       .def("set_rng", &set_rng, py::arg("env"), py::arg("bytes"))
       .def("get_state", &get_state)
       .def("set_state", &set_state, py::arg("bytes"),
@@ -264,6 +360,12 @@ void register_envs(py::module_& m) {
              "new arrays, "
              "infos.");
 
+  add_method(
+      cls, "infos", infos,
+      "infos(self: object) -> dict[str, typing.Any]\n\nProbability of every last transition and action "
+      "mask, where the environment tells them, in new arrays with masks.",
+      METH_NOARGS);
+
   const auto per_env = [&cls](const char* name, auto view_of) {
     cls.def_property_readonly(
         name, [view_of](const py::object& self) { return view_of(self, self.cast<VecEnv&>()); });
@@ -273,6 +375,20 @@ void register_envs(py::module_& m) {
   });
   per_env("final_obs", [](const py::object& self, VecEnv& env) {
     return view<float>(self, env.final_obs(), {env.num_envs(), env.obs_size()});
+  });
+  per_env("discrete",
+          [](const py::object& self, VecEnv& env) { return discrete_view(self, env, env.batch().discrete); });
+  per_env("final_discrete", [](const py::object& self, VecEnv& env) {
+    return discrete_view(self, env, env.batch().final_discrete);
+  });
+  per_env("final_prob", [](const py::object& self, VecEnv& env) {
+    return view<double>(self, env.batch().final_prob, {env.kernel().has_prob ? env.num_envs() : 0});
+  });
+  per_env("action_mask", [](const py::object& self, VecEnv& env) -> std::optional<py::array_t<int8_t>> {
+    const TransitionTable* table = env.batch().table;
+    if (table == nullptr || table->action_mask == nullptr) return std::nullopt;
+    return view<int8_t>(self, const_cast<int8_t*>(table->action_mask),
+                        {table->num_states, table->num_actions});
   });
   per_env("reward", [](const py::object& self, VecEnv& env) {
     return view<double>(self, env.reward(), {env.num_envs()});
@@ -297,6 +413,7 @@ void register_envs(py::module_& m) {
   });
   per_env("state", [](const py::object& self, VecEnv& env) -> py::array {
     const std::vector<py::ssize_t> shape{env.kernel().state_size, env.batch().stride};
+    if (env.kernel().discrete_size > 0) return view<int64_t>(self, env.batch().state, shape);
     if (env.kernel().real_size == sizeof(float)) return view<float>(self, env.batch().state, shape);
     return view<double>(self, env.batch().state, shape);
   });

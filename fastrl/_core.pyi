@@ -216,6 +216,22 @@ class Network:
     @property
     def size(self) -> int: ...
 
+class TransitionTable:
+    """
+    A finite MDP for stepping; see csrc/transition_table.h.
+    """
+    def __init__(
+        self,
+        num_actions: typing.SupportsInt | typing.SupportsIndex,
+        offset: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        next_state: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        reward: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        probability: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        terminated: typing.Annotated[numpy.typing.ArrayLike, numpy.bool],
+        initial: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        action_mask: typing.Annotated[numpy.typing.ArrayLike, numpy.int8] | None = None,
+    ) -> None: ...
+
 class VecEnv:
     """
     N copies of a compiled environment; see csrc/envs.h.
@@ -228,13 +244,18 @@ class VecEnv:
         max_episode_steps: typing.SupportsInt | typing.SupportsIndex,
         autoreset: str,
         options: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+        table: TransitionTable | None = None,
         num_threads: typing.SupportsInt | typing.SupportsIndex = 1,
     ) -> None: ...
     def get_rng(self, env: typing.SupportsInt | typing.SupportsIndex) -> bytes:
         """
-        State and increment of the env's PCG64, 16 bytes each.
+        The env's PCG64: state and increment, 16 bytes each, has_uint32 and uinteger, 4 each, 8 unused.
         """
     def get_state(self) -> numpy.typing.NDArray[numpy.uint8]: ...
+    def infos(self) -> dict[str, typing.Any]:
+        """
+        Probability of every last transition and action mask, where the environment tells them, in new arrays with masks.
+        """
     def outputs(self, infos: dict[str, typing.Any]) -> tuple[typing.Any, ...]:
         """
         observation, reward, terminated, truncated in new arrays, infos.
@@ -269,9 +290,13 @@ class VecEnv:
         step, whatever the actions are.
         """
     @property
+    def action_mask(self) -> numpy.typing.NDArray[numpy.int8] | None: ...
+    @property
     def action_size(self) -> int: ...
     @property
     def bounds(self) -> typing.Annotated[list[float], "FixedSize(2)"]: ...
+    @property
+    def discrete(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
     def elapsed(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
@@ -279,13 +304,21 @@ class VecEnv:
     @property
     def episode_return(self) -> numpy.typing.NDArray[numpy.float64]: ...
     @property
+    def final_discrete(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    @property
     def final_obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
+    @property
+    def final_prob(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def has_prob(self) -> bool: ...
     @property
     def needs_reset(self) -> numpy.typing.NDArray[numpy.bool]: ...
     @property
     def num_actions(self) -> int: ...
     @property
     def num_envs(self) -> int: ...
+    @property
+    def num_states(self) -> int: ...
     @property
     def num_threads(self) -> int: ...
     @property
@@ -302,6 +335,8 @@ class VecEnv:
     def terminated(self) -> numpy.typing.NDArray[numpy.bool]: ...
     @property
     def truncated(self) -> numpy.typing.NDArray[numpy.bool]: ...
+    @property
+    def whole_reset_prob(self) -> bool: ...
 
 class NotFinite(FloatingPointError):
     pass

@@ -191,7 +191,7 @@ class Rollout:
         lengths: list[int] = []
         finals: list[tuple[int, int, NDArray[Any]]] = []
         if isinstance(self.env, VectorEnv):  # the native path may have stepped it since
-            self._obs = policy.observe(self.env.core.obs)
+            self._obs = policy.observe(self.env.observation)
         for t in range(self.num_steps):
             start = time.perf_counter()
             arrays["obs"][t] = self._obs

@@ -20,19 +20,23 @@ from fastrl.kernels.envs import TABLE
 N = 20_011  # no multiple of a block; enough that threads join
 
 
+def raw_bytes(x: Any) -> bytes:
+    return b"".join(map(raw_bytes, x)) if isinstance(x, tuple) else x.tobytes()
+
+
 def run(env: VectorEnv, steps: int) -> list[bytes]:
     """All outputs of these steps with random actions, and the state at their end."""
     env.single_action_space.seed(0)
     low, high = np.iinfo(np.int32).min, np.iinfo(np.int32).max
     random = np.random.default_rng(1)
-    outputs = [env.reset(seed=3)[0].tobytes()]
+    outputs = [raw_bytes(env.reset(seed=3)[0])]
     for _ in range(steps):
         raw = random.integers(low, high, env.action_space.shape)
         count = getattr(env.single_action_space, "n", 0)
         action = raw % count if count else (raw / high).astype(np.float32)
         if env.metadata["autoreset_mode"] is AutoresetMode.DISABLED and env.core.needs_reset.any():
-            outputs.append(env.reset(options={"reset_mask": env.core.needs_reset.copy()})[0].tobytes())
-        outputs += [x.tobytes() for x in env.step(action)[:4]]
+            outputs.append(raw_bytes(env.reset(options={"reset_mask": env.core.needs_reset.copy()})[0]))
+        outputs += [raw_bytes(x) for x in env.step(action)[:4]]
     return [*outputs, env.get_state().tobytes()]
 
 

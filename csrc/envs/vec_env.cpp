@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <type_traits>
 
@@ -17,6 +18,7 @@ struct StateHeader {
   uint64_t layout;  // raised when the arena's order changes
   int64_t num_envs;
   EnvMode mode;
+  uint64_t table;  // its fingerprint
   int64_t started;
 };
 
@@ -24,6 +26,12 @@ constexpr int64_t kAlign = 64;
 constexpr int64_t kMaxLanes = 16;  // rows hold whole vectors of float32
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+uint8_t* allocate(int64_t bytes) {
+  void* memory = std::aligned_alloc(kAlign, static_cast<size_t>(bytes));
+  if (memory == nullptr) throw std::bad_alloc();
+  return static_cast<uint8_t*>(memory);
+}
 
 // Gives each array of the batch its place after the header; returns the bytes they take.
 int64_t lay_out(EnvBatch& b, const EnvKernel& kernel, uint8_t* arena) {
@@ -42,6 +50,12 @@ int64_t lay_out(EnvBatch& b, const EnvKernel& kernel, uint8_t* arena) {
   place(b.needs_reset, 1);
   place(b.obs, kernel.obs_size);
   place(b.final_obs, kernel.obs_size);
+  place(b.discrete, kernel.discrete_size);
+  place(b.final_discrete, kernel.discrete_size);
+  if (kernel.has_prob) {
+    place(b.prob, 1);
+    place(b.final_prob, 1);
+  }
   place(b.reward, 1);
   place(b.terminated, 1);
   place(b.truncated, 1);
@@ -53,23 +67,25 @@ int64_t lay_out(EnvBatch& b, const EnvKernel& kernel, uint8_t* arena) {
 }  // namespace
 
 VecEnv::VecEnv(EnvMode mode, int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
-               const double* options, int64_t num_options, int64_t num_threads)
+               const double* options, int64_t num_options, const TransitionTable* table, int64_t num_threads)
     : mode_(mode), kernel_(kernel), num_threads_(num_threads) {
   batch_.num_envs = num_envs;
   batch_.stride = (num_envs + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
   batch_.max_episode_steps = max_episode_steps;
   batch_.autoreset = autoreset;
+  batch_.table = table;
+  batch_.discrete_size = this->kernel().discrete_size;
   for (int64_t i = 0; i < num_options; ++i) batch_.option[i] = options[i];
   arena_size_ = lay_out(batch_, this->kernel(), nullptr);
-  arena_ = static_cast<uint8_t*>(std::aligned_alloc(kAlign, static_cast<size_t>(arena_size_)));
-  if (arena_ == nullptr) throw std::bad_alloc();
+  arena_ = allocate(arena_size_);
   std::memset(arena_, 0, static_cast<size_t>(arena_size_));
   lay_out(batch_, this->kernel(), arena_);
   StateHeader header{};
   std::strncpy(header.name, this->kernel().name, sizeof header.name - 1);
-  header.layout = 2;
+  header.layout = 3;
   header.num_envs = num_envs;
   header.mode = mode;
+  header.table = table == nullptr ? 0 : table->fingerprint;
   std::memcpy(arena_, &header, sizeof header);
 }
 
@@ -77,7 +93,9 @@ VecEnv::~VecEnv() { std::free(arena_); }
 
 int64_t VecEnv::num_envs() const { return batch_.num_envs; }
 int64_t VecEnv::obs_size() const { return kernel().obs_size; }
-int64_t VecEnv::num_actions() const { return kernel().num_actions; }
+int64_t VecEnv::num_actions() const {
+  return batch_.table == nullptr ? kernel().num_actions : batch_.table->num_actions;
+}
 int64_t VecEnv::action_size() const { return kernel().action_size; }
 int64_t VecEnv::num_threads() const { return num_threads_; }
 const EnvKernel& VecEnv::kernel() const {
@@ -175,7 +193,18 @@ bool VecEnv::set_state(const uint8_t* bytes) {
   std::memcpy(&own, arena_, sizeof own);
   own.started = given.started;
   if (std::memcmp(&given, &own, sizeof own) != 0) return false;
+  if (kernel().valid != nullptr && !valid(bytes)) return false;
   std::memcpy(arena_, bytes, static_cast<size_t>(arena_size_));
+  return true;
+}
+
+bool VecEnv::valid(const uint8_t* bytes) const {
+  const std::unique_ptr<uint8_t, decltype(&std::free)> copy(allocate(arena_size_), &std::free);
+  std::memcpy(copy.get(), bytes, static_cast<size_t>(arena_size_));
+  EnvBatch given = batch_;
+  lay_out(given, kernel(), copy.get());
+  for (int64_t i = 0; i < given.num_envs; ++i)
+    if (!kernel().valid(given, i)) return false;
   return true;
 }
 

@@ -10,8 +10,9 @@ from fastrl.envs.make import make_training_env, reward_threshold
 from fastrl.envs.scalar import ScalarEnv
 from fastrl.envs.vector import VectorEnv
 from fastrl.kernels.envs import NO_LIMIT, TABLE
+from fastrl.kernels.envs.mdp import MDP
 
-__all__ = ["COMPILED", "ScalarEnv", "VectorEnv", "make_training_env", "reward_threshold"]
+__all__ = ["COMPILED", "MDP", "ScalarEnv", "VectorEnv", "make_training_env", "reward_threshold"]
 
 COMPILED = tuple(TABLE)
 """Ids of the compiled environments."""

@@ -1,6 +1,7 @@
 """Seeds and generators as Gymnasium has them: an env draws from ``Generator(PCG64(SeedSequence(seed)))``."""
 
 import operator
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,8 +45,9 @@ def _integer(op: str, i: int, item: Any) -> int:
 def rng_state(core: _core.VecEnv, i: int) -> dict[str, Any]:
     """What ``PCG64.state`` would be for the generator of env ``i``."""
     raw = core.get_rng(i)
-    state = {"state": int.from_bytes(raw[:16], "little"), "inc": int.from_bytes(raw[16:], "little")}
-    return {"bit_generator": "PCG64", "state": state, "has_uint32": 0, "uinteger": 0}
+    state = {"state": int.from_bytes(raw[:16], "little"), "inc": int.from_bytes(raw[16:32], "little")}
+    has_half, half = struct.unpack("=II", raw[32:40])
+    return {"bit_generator": "PCG64", "state": state, "has_uint32": has_half, "uinteger": half}
 
 
 def set_rng_state(core: _core.VecEnv, i: int, generator: np.random.Generator) -> None:
@@ -58,4 +60,5 @@ def set_rng_state(core: _core.VecEnv, i: int, generator: np.random.Generator) ->
     if kind["bit_generator"] != "PCG64":
         raise TypeError(f"np_random of env {i} must use PCG64, got {kind['bit_generator']}")
     state = kind["state"]
-    core.set_rng(i, state["state"].to_bytes(16, "little") + state["inc"].to_bytes(16, "little"))
+    numbers = state["state"].to_bytes(16, "little") + state["inc"].to_bytes(16, "little")
+    core.set_rng(i, numbers + struct.pack("=IIQ", kind["has_uint32"], kind["uinteger"], 0))
