@@ -1,4 +1,4 @@
-// Vector environments: many copies of one environment, stepped together by one thread.
+// Vector environments: many copies of one environment, stepped together.
 //
 // An environment is a struct of static functions in envs/<name>.h and a row of the tables in envs.cpp, which
 // computes in float64 with Gymnasium's bits, and envs_fast.cpp, which computes in float32 within tolerances.
@@ -50,7 +50,9 @@ struct EnvKernel {
   int64_t num_actions;                       // 0: continuous
   int64_t action_size;                       // floats an env; 0: discrete
   double bounds[kEnvBounds];                 // of the initial state's draw, by the environment's own meaning
-  void (*step)(const EnvBatch&, const void* action);                  // all envs; the actions are valid
+  int64_t block;                             // envs that are stepped together; ranges begin at its multiples
+  // the envs of a range; the actions are valid
+  void (*step)(const EnvBatch&, const void* action, int64_t begin, int64_t end);
   void (*reset)(const EnvBatch&, int64_t env, const double* bounds);  // starts an episode
   // Environments with Discrete observations; their state is int64, their obs_size is 0.
   int64_t discrete_size = 0;
@@ -69,14 +71,16 @@ const EnvsTable& envs_fast();
 
 enum class EnvMode : int64_t { exact, fast };
 
-// One environment, N times. Owns every array; an object serves one thread at a time. It starts no threads and
-// holds no locks, so it survives fork.
+// One environment, N times. Owns every array; an object serves one thread at a time, and lets those of the
+// pool take part in its work. It holds no locks, so it survives fork.
 class VecEnv {
  public:
-  // `kernel` indexes the mode's table; at most kEnvOptions options; max_episode_steps >= 1. A transition
-  // table, given if the kernel needs one, must live as long.
+  // `kernel` indexes the mode's table; at most kEnvOptions options; max_episode_steps and num_threads >= 1.
+  // Results do not depend on num_threads. A transition table, given if the kernel needs one, must live as
+  // long.
   VecEnv(EnvMode mode, int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
-         const double* options, int64_t num_options, const TransitionTable* table = nullptr);
+         const double* options, int64_t num_options, const TransitionTable* table = nullptr,
+         int64_t num_threads = 1);
   ~VecEnv();
   VecEnv(const VecEnv&) = delete;
   VecEnv& operator=(const VecEnv&) = delete;
@@ -85,6 +89,7 @@ class VecEnv {
   int64_t obs_size() const;     // floats an env
   int64_t num_actions() const;  // 0: continuous
   int64_t action_size() const;  // floats an env; 0: discrete
+  int64_t num_threads() const;
   const EnvKernel& kernel() const;
   const EnvBatch& batch() const;
 
@@ -124,11 +129,14 @@ class VecEnv {
   int64_t first_blocked() const;
   bool ignores_action(int64_t env) const;
   bool valid(const uint8_t* bytes) const;  // the states in bytes of get_state
-  int64_t first_invalid(const int64_t* action) const;
-  int64_t first_invalid(const float* action) const;
+  int64_t first_invalid(const int64_t* action, int64_t begin, int64_t end) const;
+  int64_t first_invalid(const float* action, int64_t begin, int64_t end) const;
+  template <class Action>
+  int64_t step_valid(const Action* action);
 
   EnvMode mode_;
   int64_t kernel_;
+  int64_t num_threads_;
   EnvBatch batch_{};
   uint8_t* arena_;  // every array of the batch, after a header
   int64_t arena_size_;

@@ -279,6 +279,7 @@ class VecEnv:
         autoreset: str,
         options: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
         table: TransitionTable | None = None,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 1,
     ) -> None: ...
     def get_rng(self, env: typing.SupportsInt | typing.SupportsIndex) -> bytes:
         """
@@ -352,6 +353,8 @@ class VecEnv:
     def num_envs(self) -> int: ...
     @property
     def num_states(self) -> int: ...
+    @property
+    def num_threads(self) -> int: ...
     @property
     def obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
     @property

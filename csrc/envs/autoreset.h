@@ -69,9 +69,9 @@ inline void count_steps(const EnvBatch& batch, int64_t begin, int64_t end) {
 }
 
 template <class Env>
-void step_env(const EnvBatch& batch, const void* action) {
-  for (int64_t begin = 0; begin < batch.num_envs; begin += kBlock) {
-    const int64_t end = begin + kBlock < batch.num_envs ? begin + kBlock : batch.num_envs;
+void step_env(const EnvBatch& batch, const void* action, int64_t first, int64_t last) {
+  for (int64_t begin = first; begin < last; begin += kBlock) {
+    const int64_t end = begin + kBlock < last ? begin + kBlock : last;
     Env::step(batch, action, begin, end);
     if (batch.autoreset == Autoreset::next_step) {
       // the step of an ended episode only resets it; elapsed = -1 makes count_steps set it to 0
@@ -106,6 +106,7 @@ constexpr EnvKernel env_row(const char* name) {
           Env::kNumActions,
           Env::kActionSize,
           {Env::kBounds[0], Env::kBounds[1]},
+          kBlock,
           step_env<Env>,
           reset_env<Env>};
 }

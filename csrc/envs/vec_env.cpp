@@ -1,3 +1,4 @@
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -6,6 +7,7 @@
 #include <type_traits>
 
 #include "../envs.h"
+#include "../pool.h"
 
 namespace fastrl {
 
@@ -65,8 +67,8 @@ int64_t lay_out(EnvBatch& b, const EnvKernel& kernel, uint8_t* arena) {
 }  // namespace
 
 VecEnv::VecEnv(EnvMode mode, int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
-               const double* options, int64_t num_options, const TransitionTable* table)
-    : mode_(mode), kernel_(kernel) {
+               const double* options, int64_t num_options, const TransitionTable* table, int64_t num_threads)
+    : mode_(mode), kernel_(kernel), num_threads_(num_threads) {
   batch_.num_envs = num_envs;
   batch_.stride = (num_envs + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
   batch_.max_episode_steps = max_episode_steps;
@@ -95,6 +97,7 @@ int64_t VecEnv::num_actions() const {
   return batch_.table == nullptr ? kernel().num_actions : batch_.table->num_actions;
 }
 int64_t VecEnv::action_size() const { return kernel().action_size; }
+int64_t VecEnv::num_threads() const { return num_threads_; }
 const EnvKernel& VecEnv::kernel() const {
   return (mode_ == EnvMode::fast ? envs_fast() : envs()).kernel[kernel_];
 }
@@ -113,27 +116,38 @@ void VecEnv::seed(int64_t env, const uint32_t* entropy, int64_t words) {
 }
 
 void VecEnv::reset(const uint8_t* mask, const double* bounds) {
-  for (int64_t i = 0; i < batch_.num_envs; ++i)
-    if (mask == nullptr || mask[i]) kernel().reset(batch_, i, bounds);
+  const EnvKernel& env = kernel();
+  parallel_for(batch_.num_envs, env.block, num_threads_, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      if (mask == nullptr || mask[i]) env.reset(batch_, i, bounds);
+  });
   reinterpret_cast<StateHeader*>(arena_)->started = 1;
 }
 
 bool VecEnv::started() const { return reinterpret_cast<const StateHeader*>(arena_)->started != 0; }
 
-int64_t VecEnv::step(const int64_t* action) {
-  const int64_t invalid = first_invalid(action);
-  return invalid >= 0 ? invalid : step_unchecked(action);
-}
+int64_t VecEnv::step(const int64_t* action) { return step_valid(action); }
+int64_t VecEnv::step(const float* action) { return step_valid(action); }
 
-int64_t VecEnv::step(const float* action) {
-  const int64_t invalid = first_invalid(action);
-  return invalid >= 0 ? invalid : step_unchecked(action);
+template <class Action>
+int64_t VecEnv::step_valid(const Action* action) {
+  std::atomic<int64_t> invalid{batch_.num_envs};
+  parallel_for(batch_.num_envs, kernel().block, num_threads_, [&](int64_t begin, int64_t end) {
+    const int64_t found = first_invalid(action, begin, end);
+    int64_t known = invalid.load(std::memory_order_relaxed);
+    while (found >= 0 && found < known && !invalid.compare_exchange_weak(known, found)) {
+    }
+  });
+  return invalid < batch_.num_envs ? invalid.load() : step_unchecked(action);
 }
 
 int64_t VecEnv::step_unchecked(const void* action) {
   const int64_t blocked = first_blocked();
-  if (blocked < 0) kernel().step(batch_, action);
-  return blocked;
+  if (blocked >= 0) return blocked;
+  const EnvKernel& env = kernel();
+  parallel_for(batch_.num_envs, env.block, num_threads_,
+               [&](int64_t begin, int64_t end) { env.step(batch_, action, begin, end); });
+  return -1;
 }
 
 int64_t VecEnv::first_blocked() const {
@@ -142,25 +156,25 @@ int64_t VecEnv::first_blocked() const {
   return found == nullptr ? -1 : static_cast<const uint8_t*>(found) - batch_.needs_reset;
 }
 
-int64_t VecEnv::first_invalid(const int64_t* action) const {
+int64_t VecEnv::first_invalid(const int64_t* action, int64_t begin, int64_t end) const {
   const int64_t largest = num_actions() - 1;
   uint64_t signs = 0;  // top bit: an action, or its distance to the largest one, was negative
-  for (int64_t i = 0; i < batch_.num_envs; ++i) {
+  for (int64_t i = begin; i < end; ++i) {
     const uint64_t unsigned_action = static_cast<uint64_t>(action[i]);
     signs |= unsigned_action | (static_cast<uint64_t>(largest) - unsigned_action);
   }
   if (signs >> 63 == 0) return -1;
-  for (int64_t i = 0; i < batch_.num_envs; ++i)
+  for (int64_t i = begin; i < end; ++i)
     if ((action[i] < 0 || action[i] > largest) && !ignores_action(i)) return i;
   return -1;
 }
 
-int64_t VecEnv::first_invalid(const float* action) const {
+int64_t VecEnv::first_invalid(const float* action, int64_t begin, int64_t end) const {
   const int64_t size = action_size();
   bool finite = true;
-  for (int64_t k = 0; k < batch_.num_envs * size; ++k) finite &= action[k] - action[k] == 0.0f;
+  for (int64_t k = begin * size; k < end * size; ++k) finite &= action[k] - action[k] == 0.0f;
   if (finite) return -1;
-  for (int64_t k = 0; k < batch_.num_envs * size; ++k)
+  for (int64_t k = begin * size; k < end * size; ++k)
     if (!std::isfinite(action[k]) && !ignores_action(k / size)) return k / size;
   return -1;
 }

@@ -12,7 +12,7 @@ from fastrl import _core
 Seed = int | Sequence[int | None] | None
 
 
-def seed_list(op: str, seed: Seed, num_envs: int) -> list[int | None] | None:
+def seed_list(op: str, seed: Seed, num_envs: int) -> Sequence[int | None] | None:
     """One seed an env: ``seed + i`` of an int, the items of a sequence; None if there is no seed.
 
     Raises:
@@ -22,14 +22,14 @@ def seed_list(op: str, seed: Seed, num_envs: int) -> list[int | None] | None:
     if seed is None:
         return None
     if isinstance(seed, int | np.integer):
-        seeds: list[int | None] = list(range(int(seed), int(seed) + num_envs))
+        seeds: Sequence[int | None] = range(int(seed), int(seed) + num_envs)
     elif not isinstance(seed, Sequence | np.ndarray):
         raise TypeError(f"{op}: seed must be an int, one int or None an env, or None, got {seed!r}")
     else:
         seeds = [None if item is None else _integer(op, i, item) for i, item in enumerate(seed)]
     if len(seeds) != num_envs:
         raise ValueError(f"{op}: seed must have one item for each of {num_envs} envs, got {len(seeds)}")
-    for i, item in enumerate(seeds):
+    for i, item in enumerate(seeds[:1] if isinstance(seeds, range) else seeds):
         if item is not None and item < 0:
             raise ValueError(f"{op}: seed of env {i} must be >= 0, got {item}")
     return seeds

@@ -1,6 +1,8 @@
 """Compiled environments behind the interface of ``gymnasium.vector.VectorEnv``."""
 
 import secrets
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NoReturn
 
 import gymnasium
@@ -51,6 +53,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         max_episode_steps: truncates episodes at this length; None: the environment's own, -1: never.
         autoreset_mode: ``AutoresetMode`` or its value; DISABLED leaves resets to ``options["reset_mask"]``.
         copy: return fresh arrays; False returns the same ones at every step, overwritten by the next.
+        num_threads: threads that a step may use, the caller's among them. Results do not depend on it. Steps
+            too short to be worth it use one.
         validate: refuse actions out of range, and continuous ones that are not finite. Without it their
             effect is unspecified, but safe.
         render_mode: None, ``"rgb_array"``, or ``"ansi"`` for the text of toy text environments; by
@@ -73,6 +77,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
+        num_threads: int = 1,
         validate: bool = True,
         render_mode: str | None = None,
         **options: Any,
@@ -86,6 +91,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             copy=copy,
+            num_threads=num_threads,
             validate=validate,
             render_mode=render_mode,
             **options,
@@ -99,7 +105,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         if max_episode_steps is None:
             max_episode_steps = row.max_episode_steps
         limit = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
-        self._core = make(env_id, num_envs, limit, autoreset.value, options, mode)
+        self._core = make(env_id, num_envs, limit, autoreset.value, options, mode, num_threads)
 
         self.env_id = env_id
         self.num_envs = num_envs
@@ -113,8 +119,6 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         }
         self.single_observation_space = _observation_space(row, self._core)
         self.single_action_space = _action_space(row, self._core)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
 
         self._native_step = self._core.step if validate else self._core.step_unchecked
         self._step = self._native_step
@@ -125,7 +129,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         self._obs: Any = self._core.obs if len(parts) == 0 else parts[0] if len(parts) == 1 else tuple(parts)
         self._reward = self._core.reward
         self._terminated, self._truncated = self._core.terminated, self._core.truncated
-        self._entropy: list[int] | None = None  # of each env's generator; None until they are seeded
+        self._entropy: Sequence[int] | None = None  # of each env's generator; None until they are seeded
         self._renderer: Renderer | None = None
         self._last_actions: NDArray[Any] | None = None
         if render_mode is not None:
@@ -203,6 +207,16 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         self._step = self._step_closed
         if self._renderer is not None:
             self._renderer.close()
+
+    @cached_property
+    def observation_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
+        """Space of all observations, made when asked for: its bounds take more memory than they."""
+        return batch_space(self.single_observation_space, self.num_envs)
+
+    @cached_property
+    def action_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
+        """Space of the actions of all envs."""
+        return batch_space(self.single_action_space, self.num_envs)
 
     @property
     def core(self) -> _core.VecEnv:
@@ -298,19 +312,22 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         if self.closed:
             self._step = self._step_closed
 
-    def _seed(self, seeds: list[int | None] | None, mask: NDArray[np.bool_] | None) -> None:
+    def _seed(self, seeds: Sequence[int | None] | None, mask: NDArray[np.bool_] | None) -> None:
         """Seeds the masked envs that have a seed here; at first those without one too, from the system."""
         if seeds is None:
             if self._entropy is not None:
                 return
             seeds = [None] * self.num_envs
-        if self._entropy is None:
-            seeds = [secrets.randbits(128) if seed is None else seed for seed in seeds]
-        elif mask is not None:
+        if mask is not None and self._entropy is not None:
             seeds = [seed if chosen else None for seed, chosen in zip(seeds, mask.tolist(), strict=True)]
+        elif self._entropy is None and not isinstance(seeds, range):
+            seeds = [secrets.randbits(128) if seed is None else seed for seed in seeds]
         self._core.seed(seeds)
-        known = self._entropy or [-1] * self.num_envs
-        self._entropy = [old if new is None else new for old, new in zip(known, seeds, strict=True)]
+        if isinstance(seeds, range):
+            self._entropy = seeds
+        else:
+            known = self._entropy or [-1] * self.num_envs
+            self._entropy = [old if new is None else new for old, new in zip(known, seeds, strict=True)]
 
     def _step_remembered(self, actions: Any) -> int | None:
         blocked = self._native_step(actions)

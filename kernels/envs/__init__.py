@@ -187,6 +187,7 @@ def make(
     autoreset: str,
     options: Mapping[str, Any],
     mode: str = "exact",
+    num_threads: int = 1,
 ) -> _core.VecEnv:
     """``num_envs`` copies of a compiled environment, as the native code knows them.
 
@@ -197,6 +198,7 @@ def make(
         autoreset: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``.
         options: some of the environment's ``options``.
         mode: ``"exact"`` computes in float64 with Gymnasium's bits, ``"fast"`` in float32.
+        num_threads: at least 1.
 
     Raises:
         ValueError: no such environment, or an argument out of range.
@@ -207,6 +209,8 @@ def make(
         raise ValueError(f"{env_id}: num_envs must be >= 1, got {num_envs}")
     if max_episode_steps < 1:
         raise ValueError(f"{env_id}: max_episode_steps must be >= 1, got {max_episode_steps}")
+    if num_threads < 1:
+        raise ValueError(f"{env_id}: num_threads must be >= 1, got {num_threads}")
     if mode not in MODES:
         raise ValueError(f"{env_id}: mode must be one of {', '.join(MODES)}, got {mode!r}")
     row = TABLE[env_id]
@@ -214,4 +218,5 @@ def make(
         float(given[name]) for name, default in row.options.items() if isinstance(default, bool | float)
     ]
     table = None if row.table is None else row.table(**given)
-    return _core.VecEnv(row.kernel, mode == "fast", num_envs, max_episode_steps, autoreset, values, table)
+    fast = mode == "fast"
+    return _core.VecEnv(row.kernel, fast, num_envs, max_episode_steps, autoreset, values, table, num_threads)
