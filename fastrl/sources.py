@@ -16,7 +16,7 @@ from fastrl.envs import VectorEnv
 from fastrl.networks import NativeNetwork
 from fastrl.normalize import ReturnNormalizer
 from fastrl.observations import one_of
-from fastrl.policies import ActorCritic
+from fastrl.policies import Act, ActorCritic
 
 Float32 = NDArray[np.float32]
 
@@ -52,6 +52,11 @@ class RolloutBatch:
     """Their lengths in steps."""
     seconds: Mapping[str, float]
     """Time spent in ``env`` and in ``policy``."""
+
+    @property
+    def samples(self) -> int:
+        """Valid steps."""
+        return self.value.size if self.valid is None else int(self.valid.sum())
 
 
 class Rollout:
@@ -191,14 +196,14 @@ class Rollout:
         seconds = {"env": 0.0, "policy": 0.0}
         returns: list[float] = []
         lengths: list[int] = []
-        finals: list[tuple[int, int, NDArray[Any]]] = []
+        finals: list[tuple[int, int, np.float32]] = []
         if isinstance(self.env, VectorEnv):  # the native path, or a loaded state, may have moved it since
             self._obs = policy.encoder.encode(self.env.observation)
             self._ended = np.array(self.env.core.needs_reset)
         for t in range(self.num_steps):
             start = time.perf_counter()
             arrays["obs"][t] = policy.normalize(self._obs)
-            act = policy.act(arrays["obs"][t], self.counter)
+            act = self._act(arrays["obs"][t])
             arrays["action"][t], arrays["log_prob"][t], arrays["value"][t] = act
             self._require_finite("the policy's output", arrays["log_prob"][t])
             acted = time.perf_counter()
@@ -242,7 +247,8 @@ class Rollout:
                     else:
                         final = policy.encoder.encode(one_of(policy.encoder.space, info["final_obs"], n))
                     self._require_finite("the final observation", final, n)
-                    finals.append((t, n, policy.normalize(final)))
+                    finals.append((t, n, self._value(policy.normalize(final), n)[0]))
+            self._begin(t + 1, ended if valid is None else ~valid)
             self.counter += 1
             if self.on_step is not None:
                 self.on_step(
@@ -251,9 +257,9 @@ class Rollout:
                 )  # fmt: skip
         start = time.perf_counter()
         arrays["next_value"][:-1] = arrays["value"][1:]
-        arrays["next_value"][-1] = policy.value(policy.normalize(self._obs))
-        for t, env, final in finals:
-            arrays["next_value"][t, env] = policy.value(final)[0]
+        arrays["next_value"][-1] = self._value(policy.normalize(self._obs))
+        for t, env, value in finals:
+            arrays["next_value"][t, env] = value
         seconds["policy"] += time.perf_counter() - start
         return np.array(returns, np.float64), np.array(lengths, np.int64), seconds
 
@@ -269,6 +275,18 @@ class Rollout:
         self._running_return[ended] = 0.0
         self._running_length[ended] = 0
         return counted
+
+    # What a policy with a memory does otherwise (fastrl.recurrent):
+
+    def _act(self, x: NDArray[Any]) -> Act:
+        return self.policy.act(x, self.counter)
+
+    def _value(self, x: NDArray[Any], env: int | None = None) -> Float32:
+        """Values of observed x: of every environment, or of one."""
+        return self.policy.value(x)
+
+    def _begin(self, t: int, started: NDArray[np.bool_]) -> None:
+        """Row t, which may be the next batch's first, begins an episode in these environments."""
 
     def _require_finite(self, what: str, x: NDArray[Any], env: int | None = None) -> None:
         if x.dtype == np.uint8 or np.isfinite(x).all():

@@ -69,7 +69,8 @@ class Algorithm(ABC):
             autoreset mode, whose number of environments then replaces ``num_envs``.
         config: the configuration; default: that of the algorithm.
         policy: a torch module of your own instead of the configured network; see the algorithm for its
-        output.
+            output. With an attribute ``recurrent_state_size`` it is recurrent: see
+            ``fastrl.torch_recurrent.RecurrentNetwork``.
         overrides: fields of the configuration to replace.
 
     Raises:
@@ -126,6 +127,12 @@ class Algorithm(ABC):
     @abstractmethod
     def act(self, obs: Any, deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]."""
+
+    def respond(
+        self, obs: Any, state: Any, episode_start: NDArray[np.bool_] | None, deterministic: bool
+    ) -> tuple[NDArray[Any], Any]:
+        """As :meth:`act`, with the recurrent state; agents without one pass ``state`` through."""
+        return self.act(obs, deterministic), state
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -197,8 +204,9 @@ class Algorithm(ABC):
 
         Args:
             observation: of the environment's single observation space, or a batch of such.
-            state: recurrent state; passed through, as no policy here has one yet.
-            episode_start: for recurrent policies.
+            state: recurrent state that the last call returned; None begins with zeros. Agents without a
+                memory pass it through.
+            episode_start: bool [N]: where an episode begins, so that a recurrent agent forgets its state.
             deterministic: whether to take the most probable action instead of drawing one.
 
         Raises:
@@ -217,7 +225,7 @@ class Algorithm(ABC):
                 raise ValueError("predict: observation is not finite")
             single = obs.shape == space.shape
             batch = obs.reshape(-1, *space.shape) if single else obs
-        action = self.act(batch, deterministic)
+        action, state = self.respond(batch, state, episode_start, deterministic)
         return (action[0] if single else action), state
 
     def save(self, path: str | Path) -> Path:
