@@ -200,7 +200,7 @@ class Rollout:
         lengths: list[int] = []
         finals: list[tuple[int, int, np.float32]] = []
         if isinstance(self.env, VectorEnv):  # the native path, or a loaded state, may have moved it since
-            self._obs = policy.encoder.encode(self.env.core.obs)
+            self._obs = policy.encoder.encode(self.env.observation)
             self._ended = np.array(self.env.core.needs_reset)
         for t in range(self.num_steps):
             start = time.perf_counter()

@@ -13,9 +13,11 @@ from fastrl.envs.scalar import ScalarEnv
 from fastrl.envs.vector import VectorEnv
 from fastrl.envs.workers import WorkerError, WorkerVectorEnv
 from fastrl.kernels.envs import NO_LIMIT, TABLE
+from fastrl.kernels.envs.mdp import MDP
 
 __all__ = [
     "COMPILED",
+    "MDP",
     "EnvironmentFailure",
     "ForeignVectorEnv",
     "ScalarEnv",
