@@ -125,6 +125,8 @@ class PPO(Algorithm):
 
     Config = PPOConfig
     config: PPOConfig
+    CHUNK = 256
+    """Rows that go through forward, loss and backward together: larger minibatches accumulate gradients."""
 
     def setup(self) -> None:
         """Build the policy, the optimiser and the rollout source."""
@@ -220,7 +222,7 @@ class PPO(Algorithm):
         if self.config.normalize_advantage:
             advantage = normalize_advantage(advantage)
         clipped = self.config.clip_value is not None
-        for rows, x in chunks(obs):
+        for rows, x in chunks(obs, self.CHUNK):
             y, tape = network.forward(x)
             dy = np.empty_like(y)
             self.loss(
