@@ -39,7 +39,10 @@ class Samples:
 
 
 def chunks(obs: NDArray[Any] | Sequences, size: int) -> Iterator[tuple[slice, Any]]:
-    """Rows that go through the network together, ``size`` or sequences as a whole, and their observations."""
+    """Rows of a minibatch that go through the network together, with their observations: sequences whole.
+
+    Minibatches of more than ``size`` rows accumulate gradients.
+    """
     if isinstance(obs, Sequences):
         yield slice(None), obs
     else:
