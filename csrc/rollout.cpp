@@ -215,7 +215,9 @@ class Rollout {
                              {high_->data(), 0, 1}, {squashed_.data(), a_, 1});
       action = squashed_.data();
     }
-    env_.step_unchecked(action);
+    if (const int64_t failed = env_.step_unchecked(action); failed >= 0)
+      throw std::runtime_error("the environment failed at step " + std::to_string(counter) + ", env " +
+                               std::to_string(failed));
     const double* reward = env_.reward();
     float* stored = reward_ + t * n_;
     for (int64_t i = 0; i < n_; ++i) stored[i] = static_cast<float>(reward[i]);

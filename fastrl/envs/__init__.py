@@ -8,11 +8,22 @@ import gymnasium
 
 from fastrl.envs.make import make_training_env, reward_threshold
 from fastrl.envs.scalar import ScalarEnv
+from fastrl.envs.user import UserEnv, UserVectorEnv, compiled
 from fastrl.envs.vector import VectorEnv
 from fastrl.kernels.envs import NO_LIMIT, TABLE
 from fastrl.kernels.envs.mdp import MDP
 
-__all__ = ["COMPILED", "MDP", "ScalarEnv", "VectorEnv", "make_training_env", "reward_threshold"]
+__all__ = [
+    "COMPILED",
+    "MDP",
+    "ScalarEnv",
+    "UserEnv",
+    "UserVectorEnv",
+    "VectorEnv",
+    "compiled",
+    "make_training_env",
+    "reward_threshold",
+]
 
 COMPILED = tuple(TABLE)
 """Ids of the compiled environments."""

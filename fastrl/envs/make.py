@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode
 
+from fastrl.envs.user import UserEnv
 from fastrl.envs.vector import VectorEnv
 from fastrl.kernels.envs import TABLE
 
@@ -15,8 +16,9 @@ def make_training_env(env: Any, num_envs: int) -> tuple[str, gymnasium.vector.Ve
 
     Args:
         env: an id, with or without ``fastrl/`` (compiled where there is such an environment, else
-            Gymnasium's own: ALE's vector environment for ``ALE/...``, SyncVectorEnv otherwise), a function
-            that makes one environment, or a vector environment, taken as it is.
+            Gymnasium's own: ALE's vector environment for ``ALE/...``, SyncVectorEnv otherwise), what
+            :func:`fastrl.envs.compiled` made, a function that makes one environment, or a vector
+            environment, taken as it is.
         num_envs: environments side by side, for an id or a function.
 
     Raises:
@@ -27,6 +29,8 @@ def make_training_env(env: Any, num_envs: int) -> tuple[str, gymnasium.vector.Ve
         if isinstance(env.unwrapped, VectorEnv):
             return env.unwrapped.env_id, env
         return _name(env), env
+    if isinstance(env, UserEnv):
+        return env.name, env(num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     if callable(env):
         made = gymnasium.vector.SyncVectorEnv([env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
         return _name(made.envs[0]), made

@@ -14,8 +14,10 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from fastrl import _core
+from fastrl.envs import spaces
 from fastrl.envs.infos import reset_infos, same_step_infos
 from fastrl.envs.rendering import Frame, Renderer, render_modes
+from fastrl.envs.reset_options import reset_bounds, reset_mask
 from fastrl.envs.seeding import Seed, rng_state, seed_list, set_rng_state
 from fastrl.kernels._check import describe
 from fastrl.kernels.envs import NO_LIMIT, TABLE, CompiledEnv, arguments, make
@@ -65,6 +67,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         ValueError, TypeError: an argument that cannot be.
     """
 
+    _renderer: Renderer | None
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  # as Gymnasium types it
 
     def __init__(
@@ -104,36 +107,56 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         if max_episode_steps is None:
             max_episode_steps = row.max_episode_steps
         limit = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
-        self._core = make(env_id, num_envs, limit, autoreset.value, options, mode, num_threads)
-
-        self.env_id = env_id
-        self.num_envs = num_envs
-        self.copy = copy
+        core = make(env_id, num_envs, limit, autoreset.value, options, mode, num_threads)
+        self._open(
+            env_id,
+            row,
+            core,
+            spaces.observation_space(row, core),
+            spaces.action_space(row, core),
+            autoreset,
+            copy,
+            validate,
+        )
         self.render_mode = render_mode
         self.options = options
-        self.metadata = {
-            "render_modes": modes,
-            "render_fps": row.render_fps,
-            "autoreset_mode": autoreset,
-        }
-        self.single_observation_space = _observation_space(row, self._core)
-        self.single_action_space = _action_space(row, self._core)
-
-        self._native_step = self._core.step if validate else self._core.step_unchecked
-        self._step = self._native_step
-        self._outputs = self._core.outputs
-        self._final_infos = autoreset is AutoresetMode.SAME_STEP
-        self._has_infos = self._core.has_prob
-        parts = self._core.discrete
-        self._obs: Any = self._core.obs if len(parts) == 0 else parts[0] if len(parts) == 1 else tuple(parts)
-        self._reward = self._core.reward
-        self._terminated, self._truncated = self._core.terminated, self._core.truncated
-        self._entropy: Sequence[int] | None = None  # of each env's generator; None until they are seeded
-        self._renderer: Renderer | None = None
-        self._last_actions: NDArray[Any] | None = None
+        self.metadata = {**self.metadata, "render_modes": modes, "render_fps": row.render_fps}
         if render_mode is not None:
             self._renderer = Renderer(row, render_mode, num_envs, options)
             self._step = self._step_remembered
+
+    def _open(
+        self,
+        env_id: str,
+        row: CompiledEnv,
+        core: _core.VecEnv,
+        observations: gymnasium.Space[Any],
+        actions: gymnasium.Space[Any],
+        autoreset: AutoresetMode,
+        copy: bool,
+        validate: bool,
+    ) -> None:
+        """Begins with a native environment."""
+        self.env_id = env_id
+        self.num_envs = core.num_envs
+        self.copy = copy
+        self.metadata = {**self.metadata, "autoreset_mode": autoreset}
+        self.single_observation_space = observations
+        self.single_action_space = actions
+        self._row = row
+        self._core = core
+        self._native_step = core.step if validate else core.step_unchecked
+        self._step = self._native_step
+        self._outputs = core.outputs
+        self._final_infos = autoreset is AutoresetMode.SAME_STEP
+        self._has_infos = core.has_prob
+        parts = core.discrete
+        self._obs: Any = core.obs if len(parts) == 0 else parts[0] if len(parts) == 1 else tuple(parts)
+        self._reward = core.reward
+        self._terminated, self._truncated = core.terminated, core.truncated
+        self._entropy: Sequence[int] | None = None  # of each env's generator; None until they are seeded
+        self._renderer = None
+        self._last_actions: NDArray[Any] | None = None
 
     def reset(
         self, *, seed: Seed = None, options: dict[str, Any] | None = None
@@ -155,11 +178,13 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         if self.closed:
             raise ClosedEnvironmentError(f"{self.env_id}: reset after close")
         options = options or {}
-        mask = self._mask(options["reset_mask"]) if "reset_mask" in options else None
-        bounds = self._bounds(options)
+        mask = reset_mask(self, options["reset_mask"]) if "reset_mask" in options else None
+        bounds = reset_bounds(self.env_id, self._row.reset_options, self._core.bounds, options)
         seeds = seed_list(f"{self.env_id} reset", seed, self.num_envs)
         self._seed(seeds, mask)
         self._core.reset(mask, bounds)
+        if self._core.failed >= 0:
+            self._raise_failed(None)
         if self._renderer is not None:
             self._renderer.restarted(self._core.elapsed == 0)
         return (self.observation if self.copy else self._obs), reset_infos(self._core, mask)
@@ -179,7 +204,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         """
         blocked = self._step(actions)
         if blocked is not None:
-            self._step_converted(actions)
+            self._step_converted(actions, blocked)
         if self._final_infos:
             infos = same_step_infos(self._core, self._terminated | self._truncated)
         else:
@@ -235,7 +260,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
             NotImplementedError: an environment without a finite model, or whose observation hides a part of
                 the state.
         """
-        model = TABLE[self.env_id].mdp
+        model = self._row.mdp
         if model is None:
             raise NotImplementedError(f"{self.env_id} mdp: the environment has no finite model")
         return model(**self.options)
@@ -327,39 +352,6 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
             known = self._entropy or [-1] * self.num_envs
             self._entropy = [old if new is None else new for old, new in zip(known, seeds, strict=True)]
 
-    def _mask(self, mask: object) -> NDArray[np.bool_]:
-        wanted = f"{self.env_id} reset: reset_mask must be bool [{self.num_envs}]"
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            raise TypeError(f"{wanted}, got {describe(mask)}")
-        if mask.shape != (self.num_envs,):
-            raise ValueError(f"{wanted}, got {describe(mask)}")
-        if not mask.any():
-            raise ValueError(f"{wanted} with at least one True, got none")
-        if not self._core.started:
-            raise ResetNeeded(f"{self.env_id} reset: the first reset takes no reset_mask")
-        return np.ascontiguousarray(mask)
-
-    def _bounds(self, options: dict[str, Any]) -> tuple[float, float]:
-        names = TABLE[self.env_id].reset_options
-        if names is None:
-            return (0.0, 0.0)
-        bounds = []
-        for name, default in zip(names, self._core.bounds, strict=True):
-            value = options.get(name, default)
-            try:
-                bounds.append(float(value))
-            except (TypeError, ValueError):
-                raise ValueError(f"{self.env_id} reset: {name} must be a number, got {value!r}") from None
-        a, b = bounds
-        if names == ("low", "high"):
-            if not (a <= b and np.isfinite(b - a)):
-                raise ValueError(f"{self.env_id} reset: low must be <= high, both finite, got {a} and {b}")
-        else:
-            for name, value in zip(names, bounds, strict=True):
-                if not (value >= 0 and np.isfinite(2 * value)):
-                    raise ValueError(f"{self.env_id} reset: {name} must be >= 0 and finite, got {value}")
-        return a, b
-
     def _step_remembered(self, actions: Any) -> int | None:
         blocked = self._native_step(actions)
         if blocked is None:
@@ -368,8 +360,14 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
             self._renderer.restarted(self._core.elapsed == 0)
         return blocked
 
-    def _step_converted(self, actions: Any) -> None:
+    def _raise_failed(self, actions: NDArray[Any] | None) -> NoReturn:
+        """The error of an environment that failed; a user's tells more."""
+        raise RuntimeError(f"{self.env_id}: env {self._core.failed} failed")
+
+    def _step_converted(self, actions: Any, blocked: int) -> None:
         """The step that the native code refused: with converted actions, or the error that says why not."""
+        if blocked >= 0 and blocked == self._core.failed:
+            self._raise_failed(actions)
         if not self._core.started:
             raise ResetNeeded(f"{self.env_id} step: call reset first")
         given = np.asarray(actions)
@@ -386,6 +384,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         env = self._step(converted)
         if env is None:
             return
+        if env == self._core.failed:
+            self._raise_failed(converted)
         where = f"{self.env_id} step: env {env}, step {self._core.elapsed[env]} of its episode"
         if self.metadata["autoreset_mode"] is AutoresetMode.DISABLED and self._core.needs_reset[env]:
             raise ResetNeeded(f"{where}: the episode is over; reset it with options={{'reset_mask': mask}}")
@@ -394,19 +394,3 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
 
     def _step_closed(self, actions: Any) -> NoReturn:
         raise ClosedEnvironmentError(f"{self.env_id}: step after close")
-
-
-def _observation_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
-    if row.obs_high:
-        high = np.array(row.obs_high, np.float32)
-        return gymnasium.spaces.Box(-high, high, dtype=np.float32)
-    if row.obs_sizes:
-        return gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(n) for n in row.obs_sizes])
-    return gymnasium.spaces.Discrete(core.num_states)
-
-
-def _action_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
-    if not row.action_high:
-        return gymnasium.spaces.Discrete(core.num_actions)
-    high = np.array(row.action_high, np.float32)
-    return gymnasium.spaces.Box(-high, high, dtype=np.float32)

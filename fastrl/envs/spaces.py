@@ -1,0 +1,27 @@
+"""The spaces of one built-in environment, as Gymnasium's has them."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from fastrl import _core
+from fastrl.kernels.envs import CompiledEnv
+
+
+def observation_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
+    """Box, Discrete, or a Tuple of Discrete spaces."""
+    if row.obs_high:
+        high = np.array(row.obs_high, np.float32)
+        return gymnasium.spaces.Box(-high, high, dtype=np.float32)
+    if row.obs_sizes:
+        return gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(n) for n in row.obs_sizes])
+    return gymnasium.spaces.Discrete(core.num_states)
+
+
+def action_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
+    """Discrete or Box."""
+    if not row.action_high:
+        return gymnasium.spaces.Discrete(core.num_actions)
+    high = np.array(row.action_high, np.float32)
+    return gymnasium.spaces.Box(-high, high, dtype=np.float32)
