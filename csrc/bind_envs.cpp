@@ -14,7 +14,9 @@
 
 #include "array.h"
 #include "dispatch.h"
+#include "env_infos.h"
 #include "envs.h"
+#include "new_array.h"
 #include "pool.h"
 
 namespace py = pybind11;
@@ -83,36 +85,15 @@ PyObject* step(PyObject* self, PyObject* arg) {
   return PyLong_FromLongLong(blocked < 0 ? -1 : blocked);
 }
 
-// A new array [rows] or [rows, columns], not written; null with an exception set.
-template <class Element>
-PyObject* empty(int64_t rows, int64_t columns = 0) {
-  const auto& numpy = py::detail::npy_api::get();
-  Py_intptr_t shape[] = {static_cast<Py_intptr_t>(rows), static_cast<Py_intptr_t>(columns)};
-  return numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype::of<Element>().release().ptr(),
-                                     columns == 0 ? 1 : 2, shape, nullptr, nullptr, 0, nullptr);
-}
-
-void* contents(PyObject* array) { return py::detail::array_proxy(array)->data; }
-
-// The same with these contents.
-template <class Element>
-PyObject* fresh(const Element* data, int64_t rows, int64_t columns = 0) {
-  PyObject* array = empty<Element>(rows, columns);
-  if (array != nullptr)
-    std::memcpy(contents(array), data,
-                static_cast<size_t>(rows * (columns == 0 ? 1 : columns)) * sizeof(Element));
-  return array;
-}
-
 // What a step returns as the observation, not written: float32 [N, obs_size], int64 [N], or a tuple of int64
 // [N].
 PyObject* empty_observation(VecEnv& env) {
   const int64_t n = env.num_envs(), parts = env.batch().discrete_size;
-  if (parts == 0) return empty<float>(n, env.obs_size());
-  if (parts == 1) return empty<int64_t>(n);
+  if (parts == 0) return new_array<float>(n, env.obs_size());
+  if (parts == 1) return new_array<int64_t>(n);
   PyObject* result = PyTuple_New(parts);
   for (int64_t k = 0; result != nullptr && k < parts; ++k) {
-    PyObject* part = empty<int64_t>(n);
+    PyObject* part = new_array<int64_t>(n);
     if (part == nullptr) Py_CLEAR(result);
     if (part != nullptr) PyTuple_SET_ITEM(result, k, part);
   }
@@ -129,8 +110,8 @@ PyObject* outputs(PyObject* self, PyObject* infos) {
     PyTuple_SET_ITEM(result, k, item);
     return item != nullptr;
   };
-  if (!(put(0, empty_observation(env)) && put(1, empty<double>(n)) && put(2, empty<bool>(n)) &&
-        put(3, empty<bool>(n)) && put(4, Py_NewRef(infos)))) {
+  if (!(put(0, empty_observation(env)) && put(1, new_array<double>(n)) && put(2, new_array<bool>(n)) &&
+        put(3, new_array<bool>(n)) && put(4, Py_NewRef(infos)))) {
     Py_DECREF(result);
     return nullptr;
   }
@@ -153,41 +134,15 @@ PyObject* outputs(PyObject* self, PyObject* infos) {
   return result;
 }
 
-// Puts an array, which it takes over, and its mask of all envs into a dict; false with an exception set.
-bool put_info(PyObject* infos, PyObject* key, PyObject* mask_key, PyObject* array, int64_t n) {
-  const auto owned = py::reinterpret_steal<py::object>(array);
-  const auto mask = py::reinterpret_steal<py::object>(array == nullptr ? nullptr : empty<bool>(n));
-  if (!mask) return false;
-  std::memset(contents(mask.ptr()), 1, static_cast<size_t>(n));
-  return PyDict_SetItem(infos, key, array) == 0 && PyDict_SetItem(infos, mask_key, mask.ptr()) == 0;
-}
-
-// infos(): what Gymnasium's tell of every env's last transition, in a new dict of new arrays. An array of its
-// takes the type of env 0's value, which after a reset may be the integer 1; ours does as well.
+// infos() and step_infos(); see env_infos.h.
+template <py::dict (*Infos)(const VecEnv&)>
 PyObject* infos(PyObject* self, PyObject*) {
-  static PyObject* const prob_key = PyUnicode_InternFromString("prob");
-  static PyObject* const prob_mask = PyUnicode_InternFromString("_prob");
-  static PyObject* const action_key = PyUnicode_InternFromString("action_mask");
-  static PyObject* const action_mask = PyUnicode_InternFromString("_action_mask");
-  VecEnv& env = py::cast<VecEnv&>(py::handle(self));
-  const EnvBatch& batch = env.batch();
-  const int64_t n = batch.num_envs;
-  auto result = py::reinterpret_steal<py::object>(PyDict_New());
-  if (!result || !env.kernel().has_prob) return result.release().ptr();
-  const bool whole = env.kernel().whole_reset_prob && batch.elapsed[0] == 0;
-  PyObject* prob = whole ? empty<int64_t>(n) : fresh<double>(batch.prob, n);
-  if (whole && prob != nullptr) std::copy_n(batch.prob, n, static_cast<int64_t*>(contents(prob)));
-  if (!put_info(result.ptr(), prob_key, prob_mask, prob, n)) return nullptr;
-  if (batch.table == nullptr || batch.table->action_mask == nullptr) return result.release().ptr();
-  const int64_t actions = batch.table->num_actions;
-  PyObject* masks = empty<int8_t>(n, actions);
-  if (masks != nullptr) {
-    auto* row = static_cast<int8_t*>(contents(masks));
-    for (int64_t i = 0; i < n; ++i, row += actions)
-      std::memcpy(row, batch.table->action_mask + batch.discrete[i] * actions, static_cast<size_t>(actions));
+  try {
+    return Infos(py::cast<const VecEnv&>(py::handle(self))).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+    return nullptr;
   }
-  if (!put_info(result.ptr(), action_key, action_mask, masks, n)) return nullptr;
-  return result.release().ptr();
 }
 
 void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function, const char* doc,
@@ -395,10 +350,14 @@ void register_envs(py::module_& m) {
              "infos.");
 
   add_method(
-      cls, "infos", infos,
-      "infos(self: object) -> dict[str, typing.Any]\n\nProbability of every last transition and action "
-      "mask, where the environment tells them, in new arrays with masks.",
+      cls, "infos", infos<transition_infos>,
+      "infos(self: object) -> dict[str, typing.Any]\n\nGymnasium's infos of every env's last transition or "
+      "reset.",
       METH_NOARGS);
+  add_method(cls, "step_infos", infos<step_infos>,
+             "step_infos(self: object) -> dict[str, typing.Any]\n\nGymnasium's infos of a step, final ones "
+             "included.",
+             METH_NOARGS);
 
   const auto per_env = [&cls](const char* name, auto view_of) {
     cls.def_property_readonly(
@@ -414,15 +373,6 @@ void register_envs(py::module_& m) {
           [](const py::object& self, VecEnv& env) { return discrete_view(self, env, env.batch().discrete); });
   per_env("final_discrete", [](const py::object& self, VecEnv& env) {
     return discrete_view(self, env, env.batch().final_discrete);
-  });
-  per_env("final_prob", [](const py::object& self, VecEnv& env) {
-    return view<double>(self, env.batch().final_prob, {env.kernel().has_prob ? env.num_envs() : 0});
-  });
-  per_env("action_mask", [](const py::object& self, VecEnv& env) -> std::optional<py::array_t<int8_t>> {
-    const TransitionTable* table = env.batch().table;
-    if (table == nullptr || table->action_mask == nullptr) return std::nullopt;
-    return view<int8_t>(self, const_cast<int8_t*>(table->action_mask),
-                        {table->num_states, table->num_actions});
   });
   per_env("reward", [](const py::object& self, VecEnv& env) {
     return view<double>(self, env.reward(), {env.num_envs()});

@@ -206,22 +206,6 @@ class Network:
     @property
     def size(self) -> int: ...
 
-class TransitionTable:
-    """
-    A finite MDP for stepping; see csrc/transition_table.h.
-    """
-    def __init__(
-        self,
-        num_actions: typing.SupportsInt | typing.SupportsIndex,
-        offset: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
-        next_state: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
-        reward: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-        probability: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-        terminated: typing.Annotated[numpy.typing.ArrayLike, numpy.bool],
-        initial: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-        action_mask: typing.Annotated[numpy.typing.ArrayLike, numpy.int8] | None = None,
-    ) -> None: ...
-
 class RunningMeanStd:
     """
     Views of statistics: count int64 [1], mean and var float64 [columns].
@@ -266,11 +250,26 @@ class ReturnNormalizer:
         Takes in one step; False, and no change, if the variance is not finite.
         """
 
+class TransitionTable:
+    """
+    A finite MDP for stepping; see csrc/transition_table.h.
+    """
+    def __init__(
+        self,
+        num_actions: typing.SupportsInt | typing.SupportsIndex,
+        offset: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        next_state: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        reward: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        probability: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        terminated: typing.Annotated[numpy.typing.ArrayLike, numpy.bool],
+        initial: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        action_mask: typing.Annotated[numpy.typing.ArrayLike, numpy.int8] | None = None,
+    ) -> None: ...
+
 class VecEnv:
     """
     N copies of a compiled environment; see csrc/envs.h.
     """
-    @typing.overload
     def __init__(
         self,
         kernel: str,
@@ -280,25 +279,6 @@ class VecEnv:
         autoreset: str,
         options: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
         table: TransitionTable | None = None,
-        num_threads: typing.SupportsInt | typing.SupportsIndex = 1,
-    ) -> None: ...
-    @typing.overload
-    def __init__(
-        self,
-        name: str,
-        sizes: typing.Annotated[
-            collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
-            "FixedSize(5)",
-        ],
-        addresses: typing.Annotated[
-            collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
-            "FixedSize(3)",
-        ],
-        owner: typing.Any,
-        num_envs: typing.SupportsInt | typing.SupportsIndex,
-        max_episode_steps: typing.SupportsInt | typing.SupportsIndex,
-        autoreset: str,
-        num_threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> None: ...
     def get_rng(self, env: typing.SupportsInt | typing.SupportsIndex) -> bytes:
         """
@@ -307,7 +287,7 @@ class VecEnv:
     def get_state(self) -> numpy.typing.NDArray[numpy.uint8]: ...
     def infos(self) -> dict[str, typing.Any]:
         """
-        Probability of every last transition and action mask, where the environment tells them, in new arrays with masks.
+        Gymnasium's infos of every env's last transition or reset.
         """
     def outputs(self, infos: dict[str, typing.Any]) -> tuple[typing.Any, ...]:
         """
@@ -338,12 +318,14 @@ class VecEnv:
         """
         None if all envs stepped. -1: not int64 [N] or float32 [N, action_size], or never reset; else the first env that cannot step. Then nothing changed.
         """
+    def step_infos(self) -> dict[str, typing.Any]:
+        """
+        Gymnasium's infos of a step, final ones included.
+        """
     def step_unchecked(self, actions: typing.Any) -> int | None:
         """
         step, whatever the actions are.
         """
-    @property
-    def action_mask(self) -> numpy.typing.NDArray[numpy.int8] | None: ...
     @property
     def action_size(self) -> int: ...
     @property
@@ -357,15 +339,9 @@ class VecEnv:
     @property
     def episode_return(self) -> numpy.typing.NDArray[numpy.float64]: ...
     @property
-    def failed(self) -> int: ...
-    @property
-    def failure(self) -> str: ...
-    @property
     def final_discrete(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
     def final_obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
-    @property
-    def final_prob(self) -> numpy.typing.NDArray[numpy.float64]: ...
     @property
     def has_prob(self) -> bool: ...
     @property
@@ -376,8 +352,6 @@ class VecEnv:
     def num_envs(self) -> int: ...
     @property
     def num_states(self) -> int: ...
-    @property
-    def num_threads(self) -> int: ...
     @property
     def obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
     @property

@@ -34,7 +34,7 @@ struct Taxi {
       fickle[i] = 0;
       const int64_t old = before[i] % kDestinations;
       const int64_t other = pcg64_below(batch.rng[begin + i], kDestinations - 1);
-      state[i] += other + (other >= old) - old;
+      state[i] += other + (other >= old) - state[i] % kDestinations;
     }
   }
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from fastrl import _core
 from fastrl.envs import spaces
-from fastrl.envs.infos import reset_infos, same_step_infos
+from fastrl.envs.infos import reset_infos
 from fastrl.envs.rendering import Frame, Renderer, render_modes
-from fastrl.envs.reset_options import reset_bounds, reset_mask
+from fastrl.envs.reset_options import checked_bounds, checked_mask
 from fastrl.envs.seeding import Seed, rng_state, seed_list, set_rng_state
 from fastrl.kernels._check import describe
 from fastrl.kernels.envs import NO_LIMIT, TABLE, CompiledEnv, arguments, make
@@ -148,8 +148,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         self._native_step = core.step if validate else core.step_unchecked
         self._step = self._native_step
         self._outputs = core.outputs
-        self._final_infos = autoreset is AutoresetMode.SAME_STEP
-        self._has_infos = core.has_prob
+        self._infos = core.step_infos
+        self._has_infos = core.has_prob or autoreset is AutoresetMode.SAME_STEP
         parts = core.discrete
         self._obs: Any = core.obs if len(parts) == 0 else parts[0] if len(parts) == 1 else tuple(parts)
         self._reward = core.reward
@@ -178,8 +178,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         if self.closed:
             raise ClosedEnvironmentError(f"{self.env_id}: reset after close")
         options = options or {}
-        mask = reset_mask(self, options["reset_mask"]) if "reset_mask" in options else None
-        bounds = reset_bounds(self.env_id, self._row.reset_options, self._core.bounds, options)
+        mask = None
+        if "reset_mask" in options:
+            mask = checked_mask(self.env_id, options["reset_mask"], self.num_envs)
+            if not self._core.started:
+                raise ResetNeeded(f"{self.env_id} reset: the first reset takes no reset_mask")
+        bounds = checked_bounds(self.env_id, self._row.reset_options, options, self._core.bounds)
         seeds = seed_list(f"{self.env_id} reset", seed, self.num_envs)
         self._seed(seeds, mask)
         self._core.reset(mask, bounds)
@@ -205,10 +209,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         blocked = self._step(actions)
         if blocked is not None:
             self._step_converted(actions, blocked)
-        if self._final_infos:
-            infos = same_step_infos(self._core, self._terminated | self._truncated)
-        else:
-            infos = self._core.infos() if self._has_infos else {}
+        infos = self._infos() if self._has_infos else {}
         if self.copy:
             result: Step = self._outputs(infos)
             return result

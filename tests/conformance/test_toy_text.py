@@ -1,4 +1,4 @@
-"""Compiled toy text environments: arguments, errors, state, frames; the conformance suite has the rest."""
+"""Toy text environments with all their arguments, good policies and frames against Gymnasium's; their errors."""
 
 import pickle
 from typing import Any
@@ -9,10 +9,10 @@ import pytest
 from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList
+from test_vector_env import assert_equal, pair
 
 from fastrl import _core
 from fastrl.envs import ScalarEnv, VectorEnv
-from tests.conformance.test_vector_env import assert_equal, pair
 
 ISAS = [name for name in ("baseline", "avx2", "avx512") if _core.isa_supported(name)]
 IDS = (
@@ -127,38 +127,6 @@ def test_instruction_sets_and_modes_agree(env_id: str) -> None:
             results.append(pickle.dumps(out))
     _core.set_isa(before)
     assert len(set(results)) == 1
-
-
-def test_wide_table() -> None:
-    """More outcomes than any Gymnasium environment has go through the table's general row."""
-    states, width = 7, 5
-    random = np.random.default_rng(0)
-    probability = random.dirichlet(np.ones(width), states * 2)
-    table = _core.TransitionTable(
-        2,
-        np.arange(states * 2 + 1) * width,
-        random.integers(states, size=states * 2 * width),
-        np.arange(states * 2.0 * width),
-        probability.ravel(),
-        np.zeros(states * 2 * width, bool),
-        np.full(states, 1 / states),
-    )
-    core = _core.VecEnv("Tabular", False, 3, 1000, "NextStep", [], table)
-    core.seed([4, 5, 6])
-    core.reset(None, (0.0, 0.0))
-    generators = [np.random.default_rng(seed) for seed in (4, 5, 6)]
-    start = np.cumsum(np.full(states, 1 / states))
-    state = [int(np.argmax(start > g.random())) for g in generators]
-    for action in random.integers(2, size=(200, 3)):
-        np.testing.assert_array_equal(core.discrete[0], state)
-        core.step(action)
-        rows = [s * 2 + a for s, a in zip(state, action, strict=True)]
-        drawn = [
-            int(np.argmax(np.cumsum(probability[r]) > g.random()))
-            for r, g in zip(rows, generators, strict=True)
-        ]
-        np.testing.assert_array_equal(core.reward, [r * width + k for r, k in zip(rows, drawn, strict=True)])
-        state = core.discrete[0].copy()
 
 
 class TestErrors:
