@@ -174,7 +174,7 @@ void count_envs(EnvMode mode, const EnvsTable& table) {
   const Ring ring;
   for (int64_t kernel = 0; kernel < table.size; ++kernel) {
     const bool discrete = table.kernel[kernel].action_size == 0;
-    const double option = discrete ? 0.0 : 10.0;  // CartPole's usual reward, Pendulum's gravity
+    const double option = table.kernel[kernel].name == std::string("Pendulum") ? 10.0 : 0.0;  // gravity
     const TransitionTable* table_needed = table.kernel[kernel].needs_table ? &ring.table : nullptr;
     VecEnv env(mode, kernel, n, 500, Autoreset::same_step, &option, 1, table_needed);
     for (uint32_t i = 0; i < n; ++i) env.seed(i, &i, 1);

@@ -294,6 +294,14 @@ class TestTraining:
         for name in ("obs", "action", "reward", "next_value", "terminated", "truncated", "episode_return"):
             np.testing.assert_array_equal(getattr(batches[0], name), getattr(batches[1], name))
 
+    def test_rollouts_go_on_from_a_saved_state(self, env: UserEnv) -> None:
+        first, second = (fastrl.PPO(env, num_envs=6, num_steps=32, seed=0) for _ in range(2))
+        first.source.next()
+        second.source.load_state(first.source.state())
+        want, got = first.source.next(), second.source.next()
+        for name in ("obs", "action", "reward", "episode_return"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+
     @pytest.mark.learning
     def test_ppo_learns_to_catch(self) -> None:
         agent = fastrl.PPO(Catch, num_envs=32, seed=0)

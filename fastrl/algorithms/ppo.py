@@ -146,7 +146,7 @@ class PPO(Algorithm):
             recurrent=config.recurrent,
             recurrent_size=config.recurrent_size,
         )
-        network = build_network(encoder, distribution, options, init, self.module)
+        network = self.network = build_network(encoder, distribution, options, init, self.module)
         policy, source, minibatches = kinds(network)
         self.minibatches = minibatches(config.minibatch_size, config.num_steps)
         self.policy = policy(
@@ -220,7 +220,7 @@ class PPO(Algorithm):
         if self.config.normalize_advantage:
             advantage = normalize_advantage(advantage)
         clipped = self.config.clip_value is not None
-        for rows, x in chunks(obs):
+        for rows, x in chunks(obs, network.chunk):
             y, tape = network.forward(x)
             dy = np.empty_like(y)
             self.loss(

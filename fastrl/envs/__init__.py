@@ -6,7 +6,8 @@ env = gymnasium.make("fastrl/CartPole-v1")                       # one env, as a
 
 import gymnasium
 
-from fastrl.envs.make import make_training_env, reward_threshold
+from fastrl.envs.foreign import EnvironmentFailure, ForeignVectorEnv
+from fastrl.envs.make import can_make, make_evaluation_env, make_training_env, reward_threshold
 from fastrl.envs.scalar import ScalarEnv
 from fastrl.envs.user import UserEnv, UserVectorEnv, compiled
 from fastrl.envs.vector import VectorEnv
@@ -16,11 +17,15 @@ from fastrl.kernels.envs.mdp import MDP
 __all__ = [
     "COMPILED",
     "MDP",
+    "EnvironmentFailure",
+    "ForeignVectorEnv",
     "ScalarEnv",
     "UserEnv",
     "UserVectorEnv",
     "VectorEnv",
+    "can_make",
     "compiled",
+    "make_evaluation_env",
     "make_training_env",
     "reward_threshold",
 ]

@@ -13,7 +13,8 @@ def observation_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[A
     """Box, Discrete, or a Tuple of Discrete spaces."""
     if row.obs_high:
         high = np.array(row.obs_high, np.float32)
-        return gymnasium.spaces.Box(-high, high, dtype=np.float32)
+        low = -high if row.obs_low is None else np.array(row.obs_low, np.float32)
+        return gymnasium.spaces.Box(low, high, dtype=np.float32)
     if row.obs_sizes:
         return gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(n) for n in row.obs_sizes])
     return gymnasium.spaces.Discrete(core.num_states)

@@ -39,11 +39,18 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
     fractions cut off, where env 0 was just reset.
 
     With ``mode="fast"`` everything but the arithmetic is the same, and that is float32. One step from a
-    float32 state differs from the exact step from it by at most: CartPole, 1e-4 of each component of the
-    next state that is 1e-3 or larger, and 2e-7 of smaller ones, and it ends the episode alike unless
-    position or angle is within 1e-5 of its threshold; Pendulum, 1e-5 in each observation and in the reward.
-    Over many steps trajectories drift apart. Initial states are the exact ones, rounded; the state of
-    Pendulum holds its angle in [-pi, pi]. Toy text environments are the same in both modes.
+    float32 state differs from the exact step from it by at most:
+
+    - Acrobot: 1e-6 (1 + the sum of the squared velocities before the step) in each observation; it ends the
+      episode alike unless the free end is within four times that of its height;
+    - CartPole: 1e-4 of each component of the next state that is 1e-3 or larger, and 2e-7 of smaller ones; it
+      ends the episode alike unless position or angle is within 1e-5 of its threshold;
+    - MountainCar, MountainCarContinuous: 2e-7 in the position and 2e-8 in the velocity; it ends the episode
+      alike, with the same reward, unless one of them is that close to the goal's;
+    - Pendulum: 1e-5 in each observation and in the reward.
+
+    Over many steps trajectories drift apart. Initial states are the exact ones, rounded; the states of
+    Acrobot and Pendulum hold angles in [-pi, pi]. Toy text environments are the same in both modes.
 
     Pickling and ``copy.deepcopy`` keep the state, so that a copy continues identically.
 
