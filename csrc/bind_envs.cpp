@@ -18,6 +18,7 @@
 #include "envs.h"
 #include "new_array.h"
 #include "pool.h"
+#include "seeds.h"
 
 namespace py = pybind11;
 
@@ -36,12 +37,6 @@ template <class Action>
 using Actions = py::array_t<Action, py::array::c_style>;
 using Bounds = std::array<double, kEnvBounds>;
 using Mask = py::array_t<bool, py::array::c_style>;
-
-// One int or None an env. A range stays one: a list of a million seeds would take half as much memory as
-// their environments.
-class Seeds : public py::sequence {
-  PYBIND11_OBJECT_DEFAULT(Seeds, sequence, PySequence_Check)
-};
 
 // As py::gil_scoped_release, but a thread that asks for the GIL after the interpreter's end may unwind
 // through it, as Python up to 3.13 makes it do.
@@ -205,23 +200,6 @@ std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_e
                                   static_cast<int64_t>(options.size()), transitions, num_threads);
 }
 
-// Python's int, as SeedSequence splits it.
-std::vector<uint32_t> entropy_words(const py::int_& number) {
-  const unsigned long long small = PyLong_AsUnsignedLongLong(number.ptr());
-  if (PyErr_Occurred() == nullptr) {
-    std::vector<uint32_t> out{static_cast<uint32_t>(small)};
-    if (small >> 32 != 0) out.push_back(static_cast<uint32_t>(small >> 32));
-    return out;
-  }
-  PyErr_Clear();
-  const auto bits = number.attr("bit_length")().cast<size_t>();
-  const size_t words = bits == 0 ? 1 : (bits + 31) / 32;
-  const auto bytes = number.attr("to_bytes")(words * 4, "little").cast<std::string>();
-  std::vector<uint32_t> out(words);
-  std::memcpy(out.data(), bytes.data(), bytes.size());
-  return out;
-}
-
 void seed(VecEnv& env, const Seeds& seeds) {
   if (static_cast<int64_t>(seeds.size()) != env.num_envs())
     throw std::invalid_argument("VecEnv.seed: one seed or None for each env");
@@ -289,14 +267,6 @@ py::array_t<int64_t> discrete_view(const py::object& self, const VecEnv& env, in
 }
 
 }  // namespace
-}  // namespace fastrl
-
-template <>
-struct pybind11::detail::handle_type_name<fastrl::Seeds> {
-  static constexpr auto name = const_name("collections.abc.Sequence[int | None]");
-};
-
-namespace fastrl {
 
 void register_envs(py::module_& m) {
   py::class_<VecEnv> cls(m, "VecEnv", "N copies of a compiled environment; see csrc/envs.h.");

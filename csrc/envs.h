@@ -155,6 +155,8 @@ class VecEnv {
   int64_t first_invalid(const int64_t* action, int64_t begin, int64_t end) const;
   int64_t first_invalid(const float* action, int64_t begin, int64_t end) const;
   template <class Action>
+  int64_t first_invalid_of_parts(const Action* action) const;
+  template <class Action>
   int64_t step_valid(const Action* action);
 
   void allocate_arrays(uint64_t table);

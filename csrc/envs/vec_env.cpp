@@ -153,6 +153,13 @@ int64_t VecEnv::step(const float* action) { return step_valid(action); }
 
 template <class Action>
 int64_t VecEnv::step_valid(const Action* action) {
+  const int64_t n = batch_.num_envs;
+  const int64_t invalid = num_threads_ == 1 ? first_invalid(action, 0, n) : first_invalid_of_parts(action);
+  return invalid >= 0 ? invalid : step_unchecked(action);
+}
+
+template <class Action>
+int64_t VecEnv::first_invalid_of_parts(const Action* action) const {
   std::atomic<int64_t> invalid{batch_.num_envs};
   parallel_for(batch_.num_envs, kernel().block, num_threads_, [&](int64_t begin, int64_t end) {
     const int64_t found = first_invalid(action, begin, end);
@@ -160,7 +167,7 @@ int64_t VecEnv::step_valid(const Action* action) {
     while (found >= 0 && found < known && !invalid.compare_exchange_weak(known, found)) {
     }
   });
-  return invalid < batch_.num_envs ? invalid.load() : step_unchecked(action);
+  return invalid < batch_.num_envs ? invalid.load() : -1;
 }
 
 int64_t VecEnv::step_unchecked(const void* action) {

@@ -71,12 +71,16 @@ def deep_sea(size: int = 10) -> UserEnv:
 
     @compiled(observation_space=Box(0, 1, (size * size,), np.float32), action_space=Discrete(2))
     class DeepSea:
+        """bsuite's DeepSea."""
+
         @staticmethod
         def reset(rng: Any) -> Any:
+            """The upper left corner."""
             return 0, 0
 
         @staticmethod
         def step(state: Any, action: Any, rng: Any) -> Any:
+            """One row down, and one column aside."""
             row, column = state
             reward = 0.0
             if action == 1:
@@ -89,6 +93,7 @@ def deep_sea(size: int = 10) -> UserEnv:
 
         @staticmethod
         def observe(state: Any) -> Any:
+            """The board."""
             row, column = state
             board = np.zeros(size * size, np.float32)
             if row < size:
@@ -113,12 +118,16 @@ def grid_world(size: int = 4) -> UserEnv:
 
     @compiled(observation_space=Discrete(size * size), action_space=Discrete(4))
     class GridWorld:
+        """Example 4.1."""
+
         @staticmethod
         def reset(rng: Any) -> Any:
+            """A cell that is not terminal."""
             return 1 + rng.integers(size * size - 2)
 
         @staticmethod
         def step(state: Any, action: Any, rng: Any) -> Any:
+            """To the next cell."""
             row, column = state // size, state % size
             if action == 0:
                 row = max(row - 1, 0)

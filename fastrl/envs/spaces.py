@@ -9,8 +9,12 @@ from fastrl import _core
 from fastrl.kernels.envs import CompiledEnv
 
 
-def observation_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
-    """Box, Discrete, or a Tuple of Discrete spaces."""
+def of(row: CompiledEnv, core: _core.VecEnv) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+    """Those of the observation and of the action."""
+    return _observation_space(row, core), _action_space(row, core)
+
+
+def _observation_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
     if row.obs_high:
         high = np.array(row.obs_high, np.float32)
         low = -high if row.obs_low is None else np.array(row.obs_low, np.float32)
@@ -20,8 +24,7 @@ def observation_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[A
     return gymnasium.spaces.Discrete(core.num_states)
 
 
-def action_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
-    """Discrete or Box."""
+def _action_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
     if not row.action_high:
         return gymnasium.spaces.Discrete(core.num_actions)
     high = np.array(row.action_high, np.float32)

@@ -117,7 +117,8 @@ class UserEnv:
         Raises:
             TypeError: a function that cannot be compiled or gives something that does not fit.
         """
-        from fastrl.kernels.envs.numba import Mistake, Spaces, compile_functions
+        from fastrl.kernels.envs.numba import compile_functions
+        from fastrl.kernels.envs.records import Mistake, Spaces
 
         observations, actions = self.observation_space, self.action_space
         discrete = isinstance(observations, gymnasium.spaces.Discrete)

@@ -115,16 +115,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
             max_episode_steps = row.max_episode_steps
         limit = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
         core = make(env_id, num_envs, limit, autoreset.value, options, mode, num_threads)
-        self._open(
-            env_id,
-            row,
-            core,
-            spaces.observation_space(row, core),
-            spaces.action_space(row, core),
-            autoreset,
-            copy,
-            validate,
-        )
+        self._open(env_id, row, core, *spaces.of(row, core), autoreset, copy, validate)
         self.render_mode = render_mode
         self.options = options
         self.metadata = {**self.metadata, "render_modes": modes, "render_fps": row.render_fps}
