@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class RolloutBatch:
     @property
     def samples(self) -> int:
         """Valid steps."""
-        return self.value.size if self.valid is None else int(self.valid.sum())
+        return prod(self.value.shape) if self.valid is None else int(self.valid.sum())
 
 
 class Rollout:
