@@ -37,7 +37,7 @@ TASKS = {
     "Acrobot-v1": Task(100_000, seeds=10),
     "Pendulum-v1": Task(100_000, seeds=10),
     "MountainCarContinuous-v0": Task(20_000, seeds=10),
-    "InvertedPendulum-v5": Task(100_000, seeds=5, episodes=20),
+    "InvertedPendulum-v5": Task(100_000, seeds=3, episodes=20),
     "LunarLander-v3": Task(300_000, seeds=3, episodes=20),
     "Hopper-v5": Task(300_000, seeds=3, episodes=20, timeout=3600.0),
 }

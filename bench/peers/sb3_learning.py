@@ -1,8 +1,8 @@
 """PPO of Stable-Baselines3 with the tuned settings of rl-baselines3-zoo, commit 22e3ff2, hyperparams/ppo.yml.
 
-The zoo has no newer entry for InvertedPendulum than that of -v2 and for Hopper than that of -v4; they are used
-for -v5. Its `normalize: true` is VecNormalize of observations and rewards with the gamma of the algorithm.
-Budgets are those of the benchmark where they differ from the zoo's n_timesteps; schedules end with them.
+The zoo's newest entries for InvertedPendulum and Hopper, of -v2 and -v4, are used for -v5. Its
+`normalize: true` is VecNormalize of observations and rewards with the algorithm's gamma. Budgets are those of
+the benchmark where they differ from the zoo's n_timesteps; schedules end with them.
 """
 
 import _learning

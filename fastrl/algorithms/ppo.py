@@ -2,6 +2,7 @@
 2022.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -72,6 +73,8 @@ class PPOConfig(AlgorithmConfig):
     """For continuous actions: squash them into their bounds by tanh, instead of clipping them."""
     state_dependent_std: bool = False
     """For continuous actions: take the deviations from the network, instead of one vector for all states."""
+    log_std_init: float = 0.0
+    """For continuous actions: initial logarithm of the deviations, unless the network gives them."""
     network: Literal["auto", "mlp", "nature", "impala"] = "auto"
     """Kind of network: an MLP for vectors, or a convolutional trunk for images; auto picks by the
     observations.
@@ -98,6 +101,9 @@ class PPOConfig(AlgorithmConfig):
         batch = self.num_envs * self.num_steps
         rule = f"must be <= num_envs * num_steps = {batch}"
         self.require("minibatch_size", self.minibatch_size <= batch, rule)
+        self.require("log_std_init", math.isfinite(self.log_std_init), "must be finite")
+        fits = self.log_std_init == 0.0 or not self.state_dependent_std
+        self.require("log_std_init", fits, "must be 0 with state_dependent_std")
 
 
 STATS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
@@ -142,6 +148,9 @@ class PPO(Algorithm):
             int(actions.generate_state(1, np.uint64)[0]),
             normalize=config.normalize_obs,
         )
+        log_std = self.policy.log_std()
+        if log_std is not None:
+            log_std.fill(config.log_std_init)
         rewards = ReturnNormalizer(self.env.num_envs, config.gamma) if config.normalize_reward else None
         self.loss = distribution.ppo_loss(
             network,
