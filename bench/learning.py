@@ -4,9 +4,9 @@
     python bench/learning.py [--envs ...] [--libraries fastrl sb3] [--seeds 10]
 
 A cell is one run of (library, algorithm, environment, seed), a process of its own on one thread. Finished
-cells are appended to bench/results/learning.jsonl, and a later call runs only those that are missing; one that
-failed or timed out is recorded as such and tried again with --retry. Then comes a summary of all cells of that
-file: interquartile means over seeds with 95 % bootstrap intervals, and what fastrl earns more than others.
+cells are appended to bench/results/learning.jsonl, and a later call runs only those that are missing; one
+that failed or timed out is recorded as such and tried again with --retry. Then comes a summary of all cells
+of that file: interquartile means over seeds with 95 % bootstrap intervals, and how much more fastrl earns.
 
 Each agent is evaluated by the harness on Gymnasium's own environments with fixed seeds and the most probable
 actions, normalisation frozen. Seeds start at 100: presets are tuned on smaller ones. `fastrl-torch` is fastrl
