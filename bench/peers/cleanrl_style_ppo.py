@@ -52,7 +52,6 @@ class CleanRLStyle:
         )
         self.agent = Agent()
         self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=setting.learning_rate, eps=1e-5)
-        self.finished: list[float] = []
 
     def warm_up(self) -> None:
         state = torch.get_rng_state()
@@ -77,21 +76,15 @@ class CleanRLStyle:
                 dones[step] = next_done
                 with torch.no_grad():
                     actions[step], logprobs[step], _, values[step] = self.agent.get_action_and_value(next_obs)
-                next_obs, reward, terminated, truncated, infos = self.envs.step(actions[step].numpy())
+                next_obs, reward, terminated, truncated, _ = self.envs.step(actions[step].numpy())
                 rewards[step] = torch.as_tensor(reward)
                 next_obs = torch.as_tensor(next_obs)
                 next_done = torch.as_tensor(terminated | truncated, dtype=torch.float32)
-                self.record(infos)
             advantages = self.advantages(rewards, values, dones, next_obs, next_done)
             fields = (obs, actions, logprobs, advantages, advantages + values)
             self.update([x.flatten(0, 1) for x in fields])
-            if stop is not None and stop(self.finished):
+            if stop is not None and stop(self.returns()):
                 return
-
-    def record(self, infos) -> None:
-        final = infos.get("final_info", {})
-        if "episode" in final:
-            self.finished += final["episode"]["r"][final["_episode"]].tolist()
 
     def advantages(self, rewards, values, dones, next_obs, next_done):
         with torch.no_grad():
@@ -126,7 +119,7 @@ class CleanRLStyle:
                 self.optimizer.step()
 
     def returns(self):
-        return self.finished
+        return list(self.envs.return_queue)
 
     def act(self, obs):
         with torch.no_grad():
