@@ -11,6 +11,7 @@
 #include "envs.h"
 #include "losses.h"
 #include "network_plan.h"
+#include "normalizers.h"
 #include "returns.h"
 
 namespace fastrl {
@@ -20,6 +21,7 @@ FASTRL_DISPATCH(EnvsTable, envs_fast)
 FASTRL_DISPATCH(LossesTable, losses)
 FASTRL_DISPATCH(DistributionsTable, distributions)
 FASTRL_DISPATCH(NetworkTable, network)
+FASTRL_DISPATCH(NormalizeTable, normalize)
 }  // namespace fastrl
 
 // Callgrind collects inside this function alone.
@@ -130,6 +132,25 @@ void count_losses_and_distributions() {
         [&] { distributions().categorical_entropy(policy, {log_prob.data(), 1, 0}); });
 }
 
+// A step of 256 environments with observations of four numbers.
+void count_normalizers() {
+  const int64_t batch = 256, columns = 4;
+  const Floats x = random(batch * columns);
+  const auto reward = random<double>(batch);
+  const std::vector<uint8_t> done(batch);
+  int64_t count_obs = 0, count_returns = 0;
+  std::vector<double> mean(columns), var(columns, 1.0), returns(batch);
+  double return_mean = 0.0, return_var = 1.0;
+  RunningMeanStd obs({columns, &count_obs, mean.data(), var.data()}, 10.0);
+  ReturnNormalizer rewards({batch, returns.data(), 0.99, {1, &count_returns, &return_mean, &return_var}},
+                           10.0);
+  Floats out(batch * columns);
+  count("normalize update 256", [&] { obs.update(x.data(), batch); });
+  count("normalize obs 256", [&] { obs.normalize(x.data(), batch, out.data()); });
+  count("normalize update_returns 256", [&] { rewards.update(reward.data(), done.data(), nullptr); });
+  count("normalize reward 256", [&] { rewards.normalize(reward.data(), batch, out.data()); });
+}
+
 // 64 steps of every environment; about one episode of CartPole in two ends.
 void count_envs(EnvMode mode, const EnvsTable& table) {
   const int64_t n = 64;
@@ -163,6 +184,7 @@ int main() {
   count_gae("returns gae_f32", returns().gae_f32);
   count_gae("returns gae_f64", returns().gae_f64);
   count_losses_and_distributions();
+  count_normalizers();
   count_envs(EnvMode::exact, envs());
   count_envs(EnvMode::fast, envs_fast());
 }

@@ -5,10 +5,12 @@
 
 #include <pybind11/numpy.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "strided.h"
 
@@ -16,6 +18,10 @@ namespace fastrl {
 
 [[noreturn]] inline void reject(const char* op, const char* name, const char* rule) {
   throw std::invalid_argument(std::string(op) + ": " + name + " must be " + rule);
+}
+
+inline bool is_aligned(const pybind11::array& array) {
+  return (array.flags() & pybind11::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
 }
 
 // The array behind `x`, of dtype T (uint8_t stands for bool, a mask) and with as many axes as wanted.
@@ -29,9 +35,41 @@ pybind11::array array_of(pybind11::handle x, const char* op, const char* name, i
   if (dtype.normalized_num() != py::dtype::num_of<Element>() || dtype.byteorder() == '>')
     reject(op, name, "of the dtype its docstring says");
   if (array.ndim() != ndim) reject(op, name, "of the number of axes its docstring says");
-  if ((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) reject(op, name, "aligned in memory");
+  if (!is_aligned(array)) reject(op, name, "aligned in memory");
   if (!std::is_const_v<T> && !array.writeable()) reject(op, name, "writeable");
   return array;
+}
+
+inline std::string shown(const pybind11::ssize_t* shape, size_t axes) {
+  std::string text;
+  for (size_t i = 0; i < axes; ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return "[" + text + "]";
+}
+
+// As many axes as `shape` has are checked already.
+inline void require_shape(const pybind11::array& array, const char* op, const char* name,
+                          std::initializer_list<pybind11::ssize_t> shape) {
+  if (std::equal(shape.begin(), shape.end(), array.shape())) return;
+  const std::string rule = shown(shape.begin(), shape.size()) + ", got ";
+  reject(op, name, (rule + shown(array.shape(), shape.size())).c_str());
+}
+
+// The elements of an array of this shape and without gaps.
+template <class T>
+T* data_of(pybind11::handle x, const char* op, const char* name,
+           std::initializer_list<pybind11::ssize_t> shape) {
+  const pybind11::array array = array_of<T>(x, op, name, static_cast<int>(shape.size()));
+  require_shape(array, op, name, shape);
+  if ((array.flags() & pybind11::array::c_style) == 0) reject(op, name, "C-contiguous");
+  return static_cast<T*>(const_cast<void*>(array.data()));
+}
+
+// The elements of rows without gaps, and how many rows there are.
+template <class T>
+std::pair<T*, int64_t> rows_of(pybind11::handle x, const char* op, const char* name,
+                               pybind11::ssize_t columns) {
+  const pybind11::ssize_t rows = array_of<T>(x, op, name, 2).shape(0);
+  return {data_of<T>(x, op, name, {rows, columns}), rows};
 }
 
 template <class T>
@@ -48,9 +86,7 @@ Strided<T> view(pybind11::handle x, const char* op, const char* name,
                 std::initializer_list<pybind11::ssize_t> shape, bool optional = false) {
   if (optional && x.is_none()) return {nullptr, 0, 0};
   const pybind11::array array = array_of<T>(x, op, name, static_cast<int>(shape.size()));
-  int axis = 0;
-  for (const pybind11::ssize_t length : shape)
-    if (array.shape(axis++) != length) reject(op, name, "of a shape that fits the other arguments");
+  require_shape(array, op, name, shape);
   return view_of<T>(array);
 }
 

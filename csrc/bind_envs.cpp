@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "array.h"
 #include "dispatch.h"
 #include "envs.h"
 
@@ -34,7 +35,7 @@ template <bool Checked, class Action>
 int64_t step_with(VecEnv& env, PyObject* arg) {
   if (!py::isinstance<Actions<Action>>(arg)) return -2;
   const auto actions = py::reinterpret_borrow<Actions<Action>>(arg);
-  if ((actions.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) return -2;
+  if (!is_aligned(actions)) return -2;
   const int64_t columns = env.action_size();
   const bool fits = columns == 0 ? actions.ndim() == 1 : actions.ndim() == 2 && actions.shape(1) == columns;
   if (!fits || actions.shape(0) != env.num_envs()) return -2;

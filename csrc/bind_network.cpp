@@ -1,15 +1,13 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <cmath>
-#include <optional>
-#include <stdexcept>
-#include <string>
+#include <memory>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "array.h"
 #include "dispatch.h"
 #include "network_plan.h"
 
@@ -21,22 +19,8 @@ FASTRL_DISPATCH(NetworkTable, network)
 
 namespace {
 
-using Array = py::array_t<float, py::array::c_style>;
 constexpr int64_t kReleaseWork = 20000;  // multiply-adds above which giving up the GIL pays
-
-[[noreturn]] void fail(const std::string& what) { throw std::invalid_argument("network: " + what); }
-
-const float* vector_of(const Array& x, int64_t n, const char* name) {
-  if (x.ndim() != 1 || x.shape(0) != n)
-    fail(std::string(name) + " must be float32 [" + std::to_string(n) + "]");
-  return x.data();
-}
-
-int64_t rows_of(const Array& x, int64_t columns, const char* name) {
-  if (x.ndim() != 2 || x.shape(1) != columns)
-    fail(std::string(name) + " must be float32 [B, " + std::to_string(columns) + "]");
-  return x.shape(0);
-}
+constexpr const char* kOp = "network";
 
 // Tapes are made and dropped at every update: their memory is kept, or the system would hand out fresh pages.
 class BufferPool {
@@ -71,16 +55,16 @@ struct Tape {
   const NetworkPlan* plan = nullptr;
 };
 
-void run_forward(const NetworkPlan& net, const Array& params, const Array& x, Array& y, Tape* tape) {
-  const float* p = vector_of(params, net.plan.params, "params");
-  const int64_t batch = rows_of(x, net.plan.in, "x");
-  if (rows_of(y, net.plan.out, "y") != batch) fail("y must have as many rows as x");
-  const float* in = x.data();
-  float* out = y.mutable_data();
+void run_forward(const NetworkPlan& net, py::handle params, py::handle x, py::handle y, Tape* tape) {
+  const float* p = data_of<const float>(params, kOp, "params", {net.plan.params});
+  const auto rows = rows_of<const float>(x, kOp, "x", net.plan.in);
+  const float* in = rows.first;
+  const int64_t batch = rows.second;
+  float* out = data_of<float>(y, kOp, "y", {batch, net.plan.out});
   float* values = nullptr;
   if (tape != nullptr) {
     values = tape->values.at_least(net.plan.tape * batch);
-    tape->x = x;
+    tape->x = py::reinterpret_borrow<py::object>(x);
     tape->x_data = in;
     tape->batch = batch;
     tape->plan = &net;
@@ -94,33 +78,24 @@ void run_forward(const NetworkPlan& net, const Array& params, const Array& x, Ar
   }
 }
 
-std::unique_ptr<Tape> forward(const NetworkPlan& net, const Array& params, const Array& x, Array& y) {
+std::unique_ptr<Tape> forward(const NetworkPlan& net, py::handle params, py::handle x, py::handle y) {
   auto tape = std::make_unique<Tape>();
   run_forward(net, params, x, y, tape.get());
   return tape;
 }
 
-void infer(const NetworkPlan& net, const Array& params, const Array& x, Array& y) {
+void infer(const NetworkPlan& net, py::handle params, py::handle x, py::handle y) {
   run_forward(net, params, x, y, nullptr);
 }
 
-void backward(const NetworkPlan& net, const Array& params, const Tape& tape, const Array& dy,
-              std::optional<Array> grad, std::optional<Array> dx) {
-  if (tape.plan != &net) fail("the tape is of another network");
-  const float* p = vector_of(params, net.plan.params, "params");
+void backward(const NetworkPlan& net, py::handle params, const Tape& tape, py::handle dy, py::handle grad,
+              py::handle dx) {
+  if (tape.plan != &net) reject(kOp, "tape", "of this network");
   const int64_t batch = tape.batch;
-  if (rows_of(dy, net.plan.out, "dy") != batch) fail("dy must have as many rows as the tape's input");
-  const float* d = dy.data();
-  float* g = nullptr;
-  float* dxp = nullptr;
-  if (grad) {
-    vector_of(*grad, net.plan.params, "grad");
-    g = grad->mutable_data();
-  }
-  if (dx) {
-    if (rows_of(*dx, net.plan.in, "dx") != batch) fail("dx must have as many rows as the tape's input");
-    dxp = dx->mutable_data();
-  }
+  const float* p = data_of<const float>(params, kOp, "params", {net.plan.params});
+  const float* d = data_of<const float>(dy, kOp, "dy", {batch, net.plan.out});
+  float* g = grad.is_none() ? nullptr : data_of<float>(grad, kOp, "grad", {net.plan.params});
+  float* dxp = dx.is_none() ? nullptr : data_of<float>(dx, kOp, "dx", {batch, net.plan.in});
   const auto run = [&] { net.backward(p, tape.x_data, batch, d, tape.values.data(), g, dxp); };
   if (batch * net.work < kReleaseWork) {
     run();
@@ -131,14 +106,15 @@ void backward(const NetworkPlan& net, const Array& params, const Tape& tape, con
 }
 
 // Returns the gradient's global norm before clipping. A non-finite norm changes nothing.
-double adam_step(Array& params, const Array& grad, Array& m, Array& v, int64_t t, double lr, double beta1,
-                 double beta2, double eps, double max_norm) {
-  const int64_t n = params.ndim() == 1 ? params.shape(0) : -1;
-  if (n < 0) fail("params must be float32 [n]");
-  const float* g = vector_of(grad, n, "grad");
-  vector_of(m, n, "m");
-  vector_of(v, n, "v");
-  if (t < 1) fail("t must be >= 1, got " + std::to_string(t));
+double adam_step(py::handle params, py::handle grad, py::handle m, py::handle v, int64_t t, double lr,
+                 double beta1, double beta2, double eps, double max_norm) {
+  const char* op = "adam_step";
+  const int64_t n = array_of<float>(params, op, "params", 1).shape(0);
+  float* p = data_of<float>(params, op, "params", {n});
+  const float* g = data_of<const float>(grad, op, "grad", {n});
+  float* first = data_of<float>(m, op, "m", {n});
+  float* second = data_of<float>(v, op, "v", {n});
+  if (t < 1) reject(op, "t", ">= 1");
   const double norm = std::sqrt(network().sum_squares(g, n));
   if (!std::isfinite(norm)) return norm;
   AdamStep step;
@@ -150,14 +126,15 @@ double adam_step(Array& params, const Array& grad, Array& m, Array& v, int64_t t
   step.correction2 = static_cast<float>(1.0 - std::pow(beta2, static_cast<double>(t)));
   const double scale = max_norm / (norm + 1e-6);  // as torch.nn.utils.clip_grad_norm_
   step.scale = scale < 1.0 ? static_cast<float>(scale) : 1.0f;
-  network().adam(params.mutable_data(), g, m.mutable_data(), v.mutable_data(), n, step);
+  network().adam(p, g, first, second, n, step);
   return norm;
 }
 
-void polyak(Array& target, const Array& params, double tau) {
-  if (params.ndim() != 1) fail("params must be float32 [n]");
-  vector_of(target, params.shape(0), "target");
-  network().polyak(target.mutable_data(), params.data(), params.shape(0), static_cast<float>(tau));
+void polyak(py::handle target, py::handle params, double tau) {
+  const char* op = "polyak";
+  const int64_t n = array_of<const float>(params, op, "params", 1).shape(0);
+  const float* p = data_of<const float>(params, op, "params", {n});
+  network().polyak(data_of<float>(target, op, "target", {n}), p, n, static_cast<float>(tau));
 }
 
 }  // namespace
@@ -170,15 +147,13 @@ void register_network(py::module_& m) {
       .def_property_readonly("inputs", [](const NetworkPlan& n) { return n.plan.in; })
       .def_property_readonly("outputs", [](const NetworkPlan& n) { return n.plan.out; })
       .def_property_readonly("size", [](const NetworkPlan& n) { return n.plan.params; })
-      .def("forward", forward, py::arg("params").noconvert(), py::arg("x").noconvert(),
-           py::arg("y").noconvert())
-      .def("infer", infer, py::arg("params").noconvert(), py::arg("x").noconvert(), py::arg("y").noconvert())
-      .def("backward", backward, py::arg("params").noconvert(), py::arg("tape"), py::arg("dy").noconvert(),
-           py::arg("grad").noconvert() = py::none(), py::arg("dx").noconvert() = py::none());
-  m.def("adam_step", adam_step, py::arg("params").noconvert(), py::arg("grad").noconvert(),
-        py::arg("m").noconvert(), py::arg("v").noconvert(), py::arg("t"), py::arg("lr"), py::arg("beta1"),
-        py::arg("beta2"), py::arg("eps"), py::arg("max_norm"));
-  m.def("polyak", polyak, py::arg("target").noconvert(), py::arg("params").noconvert(), py::arg("tau"));
+      .def("forward", forward, py::arg("params"), py::arg("x"), py::arg("y"))
+      .def("infer", infer, py::arg("params"), py::arg("x"), py::arg("y"))
+      .def("backward", backward, py::arg("params"), py::arg("tape"), py::arg("dy"),
+           py::arg("grad") = py::none(), py::arg("dx") = py::none());
+  m.def("adam_step", adam_step, py::arg("params"), py::arg("grad"), py::arg("m"), py::arg("v"), py::arg("t"),
+        py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("max_norm"));
+  m.def("polyak", polyak, py::arg("target"), py::arg("params"), py::arg("tau"));
 }
 
 }  // namespace fastrl

@@ -191,30 +191,64 @@ class Network:
     ) -> None: ...
     def backward(
         self,
-        params: numpy.typing.NDArray[numpy.float32],
+        params: typing.Any,
         tape: Tape,
-        dy: numpy.typing.NDArray[numpy.float32],
-        grad: numpy.typing.NDArray[numpy.float32] | None = None,
-        dx: numpy.typing.NDArray[numpy.float32] | None = None,
+        dy: typing.Any,
+        grad: typing.Any = None,
+        dx: typing.Any = None,
     ) -> None: ...
-    def forward(
-        self,
-        params: numpy.typing.NDArray[numpy.float32],
-        x: numpy.typing.NDArray[numpy.float32],
-        y: numpy.typing.NDArray[numpy.float32],
-    ) -> Tape: ...
-    def infer(
-        self,
-        params: numpy.typing.NDArray[numpy.float32],
-        x: numpy.typing.NDArray[numpy.float32],
-        y: numpy.typing.NDArray[numpy.float32],
-    ) -> None: ...
+    def forward(self, params: typing.Any, x: typing.Any, y: typing.Any) -> Tape: ...
+    def infer(self, params: typing.Any, x: typing.Any, y: typing.Any) -> None: ...
     @property
     def inputs(self) -> int: ...
     @property
     def outputs(self) -> int: ...
     @property
     def size(self) -> int: ...
+
+class RunningMeanStd:
+    """
+    Views of statistics: count int64 [1], mean and var float64 [columns].
+    """
+    def __init__(
+        self,
+        count: typing.Any,
+        mean: typing.Any,
+        var: typing.Any,
+        clip: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+    def merge(
+        self,
+        count: typing.SupportsInt | typing.SupportsIndex,
+        mean: typing.Any,
+        var: typing.Any,
+    ) -> None: ...
+    def normalize(self, x: typing.Any, out: typing.Any) -> None: ...
+    def update(self, x: typing.Any) -> int:
+        """
+        Takes in x [rows, columns]; the first column whose variance is not finite, and no change, or -1.
+        """
+
+class ReturnNormalizer:
+    """
+    Views of running returns, float64 [envs], and of the statistics of them all.
+    """
+    def __init__(
+        self,
+        running: typing.Any,
+        gamma: typing.SupportsFloat | typing.SupportsIndex,
+        count: typing.Any,
+        mean: typing.Any,
+        var: typing.Any,
+        clip: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+    def normalize(self, reward: typing.Any, out: typing.Any) -> None: ...
+    def update(
+        self, reward: typing.Any, done: typing.Any, valid: typing.Any = None
+    ) -> bool:
+        """
+        Takes in one step; False, and no change, if the variance is not finite.
+        """
 
 class VecEnv:
     """
@@ -311,38 +345,46 @@ class Rollout:
         self,
         env: VecEnv,
         network: Network,
-        obs: numpy.typing.NDArray[numpy.float32],
-        action: numpy.ndarray,
-        log_prob: numpy.typing.NDArray[numpy.float32],
-        value: numpy.typing.NDArray[numpy.float32],
-        next_value: numpy.typing.NDArray[numpy.float32],
-        reward: numpy.typing.NDArray[numpy.float32],
-        terminated: numpy.typing.NDArray[numpy.bool],
-        truncated: numpy.typing.NDArray[numpy.bool],
-        low: numpy.typing.NDArray[numpy.float32] | None = None,
-        high: numpy.typing.NDArray[numpy.float32] | None = None,
+        obs: typing.Any,
+        action: typing.Any,
+        log_prob: typing.Any,
+        value: typing.Any,
+        next_value: typing.Any,
+        reward: typing.Any,
+        terminated: typing.Any,
+        truncated: typing.Any,
+        low: typing.Any = None,
+        high: typing.Any = None,
     ) -> None: ...
     def collect(
         self,
-        params: numpy.typing.NDArray[numpy.float32],
+        params: typing.Any,
         seed: typing.SupportsInt | typing.SupportsIndex,
         counter: typing.SupportsInt | typing.SupportsIndex,
-        log_std: numpy.typing.NDArray[numpy.float32] | None = None,
+        log_std: typing.Any = None,
+        gaussian: bool = False,
+        sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] = [],
+        obs_normalizer: RunningMeanStd | None = None,
+        reward_normalizer: ReturnNormalizer | None = None,
     ) -> tuple[
         numpy.typing.NDArray[numpy.float64],
         numpy.typing.NDArray[numpy.int64],
         float,
         float,
-    ]: ...
+    ]:
+        """
+        Returns and lengths of the episodes that finished, and the seconds spent in environment and policy.
+        """
 
 def act(
     network: Network,
-    params: numpy.typing.NDArray[numpy.float32],
-    obs: numpy.typing.NDArray[numpy.float32],
+    params: typing.Any,
+    obs: typing.Any,
     seed: typing.SupportsInt | typing.SupportsIndex,
     counter: typing.SupportsInt | typing.SupportsIndex,
-    log_std: numpy.typing.NDArray[numpy.float32] | None = None,
+    log_std: typing.Any = None,
     gaussian: bool = False,
+    sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] = [],
 ) -> tuple[
     numpy.ndarray,
     numpy.typing.NDArray[numpy.float32],
@@ -353,10 +395,10 @@ def act(
     """
 
 def adam_step(
-    params: numpy.typing.NDArray[numpy.float32],
-    grad: numpy.typing.NDArray[numpy.float32],
-    m: numpy.typing.NDArray[numpy.float32],
-    v: numpy.typing.NDArray[numpy.float32],
+    params: typing.Any,
+    grad: typing.Any,
+    m: typing.Any,
+    v: typing.Any,
     t: typing.SupportsInt | typing.SupportsIndex,
     lr: typing.SupportsFloat | typing.SupportsIndex,
     beta1: typing.SupportsFloat | typing.SupportsIndex,
@@ -468,8 +510,8 @@ def normalize_advantage(advantage: typing.Any, out: typing.Any) -> None:
     """
 
 def polyak(
-    target: numpy.typing.NDArray[numpy.float32],
-    params: numpy.typing.NDArray[numpy.float32],
+    target: typing.Any,
+    params: typing.Any,
     tau: typing.SupportsFloat | typing.SupportsIndex,
 ) -> None: ...
 def set_isa(name: str) -> None:

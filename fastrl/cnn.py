@@ -12,8 +12,8 @@ def orthogonal_(layer: nn.Module, gain: float, generator: torch.Generator) -> nn
     return layer
 
 
-class ImageActorCritic(nn.Module):
-    """A shared convolutional trunk with a policy head and a value head; its output is [B, columns + 1].
+class ImageTrunk(nn.Module):
+    """Convolutions and one dense layer; its output is [B, width].
 
     Pixels are scaled to [0, 1]; activations are channels-last, which the CPU's convolutions prefer.
 
@@ -22,25 +22,23 @@ class ImageActorCritic(nn.Module):
         2018: three
             residual blocks of 16, 32, 32 channels, 256 features).
         shape: of an observation; the shorter of its first and last axis is the channels.
-        columns: outputs of the policy head.
-        seed: of the initial parameters.
+        generator: of the initial parameters.
 
     Raises:
         ValueError: no such trunk, or images too small for it.
     """
 
-    def __init__(self, trunk: str, shape: tuple[int, ...], columns: int, seed: int) -> None:
+    def __init__(self, trunk: str, shape: tuple[int, ...], generator: torch.Generator) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
         self.channels_first = shape[0] < shape[2]
         channels, height, width = shape if self.channels_first else (shape[2], shape[0], shape[1])
         gain = float(np.sqrt(2.0))
         if trunk == "nature":
             self.convolutions = _nature(channels, gain, generator)
-            features = 512
+            self.width = 512
         elif trunk == "impala":
             self.convolutions = _impala(channels, gain, generator)
-            features = 256
+            self.width = 256
         else:
             raise ValueError(f"network must be nature or impala for images, got {trunk!r}")
         with torch.no_grad():
@@ -50,15 +48,35 @@ class ImageActorCritic(nn.Module):
                 raise ValueError(
                     f"network {trunk}: images of {height}x{width} are too small: {error}"
                 ) from None
-        self.dense = orthogonal_(nn.Linear(flat, features), gain, generator)
-        self.policy = orthogonal_(nn.Linear(features, columns), 0.01, generator)
-        self.value = orthogonal_(nn.Linear(features, 1), 1.0, generator)
+        self.dense = orthogonal_(nn.Linear(flat, self.width), gain, generator)
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """[B, width] for uint8 images [B, *shape]."""
+        x = obs if self.channels_first else obs.permute(0, 3, 1, 2)
+        x = x.float().mul(1.0 / 255.0).contiguous(memory_format=torch.channels_last)
+        return torch.relu(self.dense(self.convolutions(x)))
+
+
+class ImageActorCritic(nn.Module):
+    """A shared convolutional trunk with a policy head and a value head; its output is [B, columns + 1].
+
+    Args:
+        trunk: "nature" or "impala"; see :class:`ImageTrunk`.
+        shape: of an observation.
+        columns: outputs of the policy head.
+        seed: of the initial parameters.
+    """
+
+    def __init__(self, trunk: str, shape: tuple[int, ...], columns: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.trunk = ImageTrunk(trunk, shape, generator)
+        self.policy = orthogonal_(nn.Linear(self.trunk.width, columns), 0.01, generator)
+        self.value = orthogonal_(nn.Linear(self.trunk.width, 1), 1.0, generator)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """[B, columns + 1] for uint8 images [B, *shape]."""
-        x = obs if self.channels_first else obs.permute(0, 3, 1, 2)
-        x = x.float().mul(1.0 / 255.0).contiguous(memory_format=torch.channels_last)
-        features = torch.relu(self.dense(self.convolutions(x)))
+        features = self.trunk(obs)
         return torch.cat([self.policy(features), self.value(features)], 1)
 
 

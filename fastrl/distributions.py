@@ -40,6 +40,10 @@ class Distribution(Protocol):
         """
         ...
 
+    def compiled(self, network: Network) -> dict[str, Any]:
+        """What compiled code is told of the columns: arguments of ``_core.act`` and of compiled rollouts."""
+        ...
+
     def mode(self, columns: Float32) -> NDArray[Any]:
         """Most probable actions [N, *shape]."""
         ...
@@ -79,6 +83,10 @@ class Categorical:
         """Drawn actions [N] and their log-probabilities [N]; a draw depends on (seed, counter, row)."""
         return categorical_sample(columns, seed=seed, counter=counter)
 
+    def compiled(self, network: Network) -> dict[str, Any]:
+        """What compiled code is told of the columns: nothing."""
+        return {}
+
     def mode(self, columns: Float32) -> NDArray[np.int64]:
         """Most probable actions [N]."""
         return categorical_mode(columns)
@@ -116,6 +124,10 @@ class MultiCategorical:
     ) -> tuple[NDArray[Any], Float32]:
         """Drawn actions [N, K] and their log-probabilities [N]; a draw depends on (seed, counter, row)."""
         return multi_categorical_sample(columns, self.sizes, seed=seed, counter=counter)
+
+    def compiled(self, network: Network) -> dict[str, Any]:
+        """What compiled code is told of the columns: the numbers of choices."""
+        return {"sizes": self.sizes}
 
     def mode(self, columns: Float32) -> NDArray[Any]:
         """Most probable actions [N, K]."""
@@ -178,6 +190,10 @@ class DiagonalGaussian:
             seed=seed,
             counter=counter,
         )
+
+    def compiled(self, network: Network) -> dict[str, Any]:
+        """What compiled code is told of the columns: that they are Gaussian, and the vector ``log_std``."""
+        return {"gaussian": True, "log_std": self.log_std(network)[0]}
 
     def mode(self, columns: Float32) -> NDArray[Any]:
         """Means [N, A]."""

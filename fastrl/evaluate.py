@@ -61,10 +61,12 @@ def evaluate(
     _, envs = make_training_env(env if env is not None else agent.env_source, episodes)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
+    state = None
     try:
         obs, _ = envs.reset(seed=seed)
         while running.any():
-            obs, reward, terminated, truncated, _ = envs.step(agent.act(obs, deterministic))
+            action, state = agent.respond(obs, state, None, deterministic)
+            obs, reward, terminated, truncated, _ = envs.step(action)
             returns += np.where(running, reward, 0.0)
             lengths += running
             running &= ~(terminated | truncated)

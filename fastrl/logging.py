@@ -31,7 +31,7 @@ def create_run_dir(root: Path | str, algorithm: str, env_id: str, seed: int | st
     env_name = re.sub(r"[^\w.]+", "-", env_id)
     name = f"{algorithm.lower()}-{env_name}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     copies = 1
-    with _reported(Path(root) / name):
+    with reported(Path(root) / name):
         while True:
             path = Path(root) / (name if copies == 1 else f"{name}-{copies}")
             try:
@@ -69,7 +69,7 @@ class RunLogger:
         if run_dir is None:
             return
         self._run_dir = Path(run_dir)
-        with _reported(self._run_dir):
+        with reported(self._run_dir):
             self._run_dir.mkdir(parents=True, exist_ok=True)
             if csv:
                 self._sinks.append(_Progress(self._run_dir / PROGRESS, resume_step))
@@ -94,7 +94,7 @@ class RunLogger:
                 row[name] = value if type(value) is int else float(value)
             except (TypeError, ValueError):
                 raise TypeError(f"log: metric {name!r} must be a number, got {value!r}") from None
-        with _reported(self._run_dir):
+        with reported(self._run_dir):
             for sink in self._sinks:
                 sink.write(step, row)
 
@@ -112,7 +112,7 @@ def read_csv(run_dir: Path | str) -> dict[str, NDArray[Any]]:
         LogError: there is none, or it is not such a file.
     """
     path = Path(run_dir) / PROGRESS
-    with _reported(path, "read"):
+    with reported(path, "read"):
         columns, rows = _load(path)
     try:
         cells = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(-1, len(columns))
@@ -177,7 +177,8 @@ def _load(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 @contextmanager
-def _reported(path: Path, action: str = "write") -> Iterator[None]:
+def reported(path: Path, action: str = "write") -> Iterator[None]:
+    """Turns an OSError into a LogError that says what could not be done to ``path``."""
     try:
         yield
     except OSError as error:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ LOG_ROWS = 500
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived; the batch under way was finished and, with a run folder, checkpointed."""
+    """SIGINT or SIGTERM arrived; the batch under way was finished and, with a run folder, logged and
+    checkpointed.
+    """
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
@@ -62,7 +65,7 @@ def train(
             if display is not None:
                 display.update(agent.num_timesteps, metrics, run.seconds)
             if caught or (stop is not None and stop.is_set()):
-                run.save()
+                run.interrupt()
                 raise Interrupted(caught[0] if caught else signal.SIGINT)
             if callback is not None and callable(callback) and callback(agent, metrics) is False:
                 break
@@ -92,13 +95,16 @@ class _Run:
 
     def __enter__(self) -> "_Run":
         agent = self.agent
-        self.started = time.perf_counter()
-        self.first_step = self.logged = self.saved = self.evaluated = agent.num_timesteps
+        self.started = time.perf_counter() - agent.seconds
+        self.logged = self.saved = self.evaluated = agent.num_timesteps
+        self.metrics: dict[str, float] = {}
         self.logger = None
         if self.log_dir is not None:
             from fastrl.logging import RunLogger
+            from fastrl.runs import write_settings
 
             self.logger = RunLogger(self.log_dir, resume_step=agent.num_timesteps or None)
+            write_settings(self.log_dir, agent.name(), agent.env_id, asdict(agent.config))
             if checkpoint.latest(self.log_dir) is None:
                 self.save()
         return self
@@ -125,8 +131,9 @@ class _Run:
         metrics |= self._summary()
         if self.eval_interval and step // self.eval_interval > self.evaluated // self.eval_interval:
             metrics |= self._evaluate()
-        if self.logger is not None and step // self.log_interval > self.logged // self.log_interval:
-            self._log(metrics)
+        self.metrics = metrics
+        if step // self.log_interval > self.logged // self.log_interval:
+            self._log()
         if self.log_dir and step // self.checkpoint_interval > self.saved // self.checkpoint_interval:
             self.save()
         return metrics
@@ -147,19 +154,22 @@ class _Run:
 
     def finish(self) -> None:
         """Evaluate, log and checkpoint the last batch, if that is not done."""
-        metrics = self._summary()
         if self.eval_interval and self.evaluated != self.agent.num_timesteps:
-            metrics |= self._evaluate()
-        if self.logger is not None and self.logged != self.agent.num_timesteps:
-            self._log(metrics)
+            self.metrics |= self._evaluate()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Log and checkpoint the last batch, if that is not done."""
+        if self.logged != self.agent.num_timesteps:
+            self._log()
         self.save()
 
     def _summary(self) -> dict[str, float]:
         agent = self.agent
-        elapsed = time.perf_counter() - self.started
+        agent.seconds = time.perf_counter() - self.started
         metrics = {
-            "time/seconds": elapsed,
-            "time/steps_per_second": (agent.num_timesteps - self.first_step) / elapsed,
+            "time/seconds": agent.seconds,
+            "time/steps_per_second": agent.num_timesteps / agent.seconds,
         }
         if agent.episodes:
             returns, lengths = zip(*agent.episodes, strict=True)
@@ -179,11 +189,12 @@ class _Run:
                 checkpoint.mark_best(self.log_dir, agent.num_timesteps)
         return {"eval/mean_reward": result.mean, "eval/std_reward": result.std}
 
-    def _log(self, metrics: dict[str, float]) -> None:
-        assert self.logger is not None
+    def _log(self) -> None:
+        if self.logger is None:
+            return
         total = sum(self.seconds.values()) or 1.0
         shares = {f"time/{phase}_share": seconds / total for phase, seconds in self.seconds.items()}
-        self.logger.log(self.agent.num_timesteps, metrics | shares)
+        self.logger.log(self.agent.num_timesteps, self.metrics | shares)
         self.logged = self.agent.num_timesteps
 
 

@@ -196,6 +196,10 @@ class NetworkOptions:
     """Whether torch networks run through torch.compile."""
     bf16: bool = False
     """Whether torch networks run under bfloat16 autocast."""
+    recurrent: str = "none"
+    """"lstm", "gru", or "none": the memory between trunk and heads."""
+    recurrent_size: int = 64
+    """Units of the memory."""
 
 
 def actor_critic(

@@ -1,12 +1,13 @@
 """Optimisers over an executor's flat vectors."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrl.kernels.network import adam_step
+from fastrl import _core
 from fastrl.networks import Network
 
 Float32 = NDArray[np.float32]
@@ -37,21 +38,22 @@ class Adam:
         Raises:
             FloatingPointError: the gradient is not finite; nothing is changed.
         """
-        norm = adam_step(
-            self.network.params,
-            self.network.grad,
+        network = self.network
+        norm = _core.adam_step(
+            network.params,
+            network.grad,
             self.m,
             self.v,
-            t=self.t + 1,
-            learning_rate=learning_rate,
-            betas=self.betas,
-            eps=self.eps,
-            max_grad_norm=max_grad_norm,
+            self.t + 1,
+            learning_rate,
+            *self.betas,
+            self.eps,
+            max_grad_norm,
         )
-        if not np.isfinite(norm):
+        if not math.isfinite(norm):
             raise FloatingPointError(f"Adam: the gradient's norm is {norm} at step {self.t + 1}")
         self.t += 1
-        self.network.zero_grad()
+        network.zero_grad()
         return norm
 
     def state(self) -> dict[str, Any]:

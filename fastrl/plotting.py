@@ -21,7 +21,7 @@ ACCENT, MUTED = "#2563eb", "#94a3b8"
 _COLOURS = (ACCENT, "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#ca8a04", "#db2777", "#475569")
 _DASHES = ("solid", "dashed", "dotted")
 _POINTS = 200
-_COLUMNS = {"steps": "step", "time": "time/time_elapsed"}
+_COLUMNS = {"steps": "step", "time": "time/seconds"}
 _UNITS = {
     "steps": ("environment steps", ((1e6, " (millions)"), (1e3, " (thousands)"), (1.0, ""))),
     "time": ("wall-clock time", ((3600.0, " (hours)"), (60.0, " (minutes)"), (1.0, " (seconds)"))),
@@ -30,7 +30,7 @@ _LABELS = {
     "rollout/ep_rew_mean": "episode return (mean of the last episodes)",
     "rollout/ep_len_mean": "episode length (steps, mean of the last episodes)",
     "eval/mean_reward": "evaluation return",
-    "time/fps": "environment steps per second",
+    "time/steps_per_second": "environment steps per second",
 }
 
 
@@ -54,7 +54,7 @@ def learning_curve(
     Args:
         runs: run folders; of several experiments, those of each under its label (see ``group_runs``).
         out: the file; its suffix is the format. Missing folders are made.
-        x: ``"steps"``, or ``"time"`` for column ``time/time_elapsed`` (seconds).
+        x: ``"steps"``, or ``"time"`` for column ``time/seconds`` (seconds).
         y: a column of ``progress.csv``.
         smooth: rows that the moving average goes over; default: a twentieth of a single run, else 1.
         title: above the plot.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl import _core
-from fastrl.distributions import DiagonalGaussian, Distribution, MultiCategorical
+from fastrl.distributions import Distribution
 from fastrl.networks import NativeNetwork, Network, NetworkOptions, actor_critic
 from fastrl.normalize import RunningMeanStd
 from fastrl.observations import Encoder
@@ -54,42 +54,39 @@ class ActorCritic:
     @property
     def native(self) -> bool:
         """Whether a compiled rollout can run this policy."""
-        return (
-            isinstance(self.network, NativeNetwork)
-            and self.encoder.identity
-            and self.normalizer is None
-            and not isinstance(self.distribution, MultiCategorical)
-        )
+        return isinstance(self.network, NativeNetwork) and self.encoder.identity
 
-    def observe(self, obs: Any, *, update: bool = False) -> NDArray[Any]:
-        """What the network reads for a batch of observations; ``update`` takes them into the running
-        statistics.
-        """
-        x = self.encoder.encode(obs)
-        if self.normalizer is None:
-            return x
-        if update:
+    def observe(self, obs: Any) -> NDArray[Any]:
+        """What the network reads for a batch of observations."""
+        return self.normalize(self.encoder.encode(obs))
+
+    def normalize(self, x: NDArray[Any]) -> NDArray[Any]:
+        """What the network reads for encoded observations."""
+        return x if self.normalizer is None else self.normalizer.normalize(x)
+
+    def update_statistics(self, x: NDArray[Any]) -> None:
+        """Take encoded observations into the running statistics, if there are such."""
+        if self.normalizer is not None:
             self.normalizer.update(x)
-        return self.normalizer.normalize(x)
 
     def act(self, x: NDArray[Any], counter: int) -> Act:
         """Sampled actions [N, ...], their log-probabilities and the values, float32 [N], for observed x."""
         network, distribution = self.network, self.distribution
-        if isinstance(network, NativeNetwork) and not isinstance(distribution, MultiCategorical):
-            gaussian = isinstance(distribution, DiagonalGaussian)
-            return Act(
-                *_core.act(
-                    network.plan.core, network.layer_params, x, self.seed, counter, self.log_std(), gaussian
-                )
-            )
+        if isinstance(network, NativeNetwork):
+            columns = distribution.compiled(network)
+            return Act(*_core.act(network.plan.core, network.layer_params, x, self.seed, counter, **columns))
         y = network.infer(x)
         action, log_prob = distribution.sample(network, y[:, :-1], self.seed, counter)
         return Act(action, log_prob, y[:, -1].copy())
 
-    def log_std(self) -> Float32 | None:
-        """The vector of a Gaussian's logarithms of deviations, if the policy has one."""
-        distribution = self.distribution
-        return distribution.log_std(self.network)[0] if isinstance(distribution, DiagonalGaussian) else None
+    def respond(
+        self, x: NDArray[Any], counter: int | None, state: Any, start: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[Any], Any]:
+        """Actions [N, ...] for observed x, and the recurrent state, which this policy passes through.
+
+        Without a ``counter`` they are the most probable ones.
+        """
+        return self.mode(x) if counter is None else self.act(x, counter).action, state
 
     def mode(self, x: NDArray[Any]) -> NDArray[Any]:
         """The most probable actions, [N, ...], for observed x."""
@@ -133,11 +130,17 @@ def build_network(
     trunk = options.trunk
     if trunk == "auto":
         trunk = "nature" if encoder.image else "mlp"
+    if module is not None and options.recurrent != "none":
+        raise ValueError(
+            f"recurrent={options.recurrent!r} is for fastrl's networks; a module of your own that has an "
+            "attribute recurrent_state_size is recurrent"
+        )
     if module is None and (trunk == "mlp") == encoder.image:
         raise ValueError(f"network={trunk!r} does not read observations of {encoder.space}")
     needs_torch = {
         "a module of your own": module is not None,
         f"network={trunk!r}": trunk != "mlp",
+        f"recurrent={options.recurrent!r}": options.recurrent != "none",
         "compile=True": options.compiled,
         "bf16=True": options.bf16,
         "engine='torch'": options.engine == "torch",
@@ -149,10 +152,12 @@ def build_network(
         return NativeNetwork(spec, rng)
     if options.engine == "native":
         raise ValueError(f"engine='native' cannot run {reasons[0]}; engine='torch' does")
+    recurrent = options.recurrent != "none" or hasattr(module, "recurrent_state_size")
+    if recurrent and options.compiled:
+        raise ValueError("compile=True cannot run a network with a memory")
     try:
-        from fastrl import torch_networks
+        from fastrl import torch_networks, torch_recurrent
     except ModuleNotFoundError as error:
         raise ValueError(f"{reasons[0]} needs torch: {error}") from None
-    return torch_networks.build(
-        encoder.shape, distribution.columns, trunk, options, seed, module, distribution.free
-    )
+    build = torch_recurrent.build if recurrent else torch_networks.build
+    return build(encoder.shape, distribution.columns, trunk, options, seed, module, distribution.free)

@@ -2,12 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastrl.logging import PROGRESS
+from fastrl import __version__
+from fastrl.logging import PROGRESS, reported
 
+_CONFIG = "config.json"
 _BARE = ("algorithm", "env", "run")
 
 
@@ -51,13 +53,27 @@ def group_runs(runs: Iterable[Path | str]) -> dict[str, list[Path]]:
     return {_label(kind, apart): list(members[key].values()) for key, kind in kinds.items()}
 
 
+def write_settings(run: Path, algorithm: str, env_id: str, config: Mapping[str, Any]) -> None:
+    """Write a run's ``config.json``: what :func:`settings_of` reads, and ``fastrl train --config`` takes.
+
+    Raises:
+        LogError: it cannot be written.
+    """
+    settings = {"algorithm": algorithm, "env": env_id, "version": __version__, **config}
+    path = run / _CONFIG
+    with reported(path):
+        temporary = path.with_name(f".{_CONFIG}.tmp")
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+        temporary.replace(path)
+
+
 def settings_of(run: Path) -> dict[str, Any]:
     """What a run's ``config.json`` says: algorithm, env, version and configuration; empty if it has none.
 
     Raises:
         ValueError: the file is damaged.
     """
-    path = run / "config.json"
+    path = run / _CONFIG
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:

@@ -16,7 +16,7 @@ from fastrl.envs import VectorEnv
 from fastrl.networks import NativeNetwork
 from fastrl.normalize import ReturnNormalizer
 from fastrl.observations import one_of
-from fastrl.policies import ActorCritic
+from fastrl.policies import Act, ActorCritic
 
 Float32 = NDArray[np.float32]
 
@@ -52,6 +52,11 @@ class RolloutBatch:
     """Their lengths in steps."""
     seconds: Mapping[str, float]
     """Time spent in ``env`` and in ``policy``."""
+
+    @property
+    def samples(self) -> int:
+        """Valid steps."""
+        return self.value.size if self.valid is None else int(self.valid.sum())
 
 
 class Rollout:
@@ -108,17 +113,17 @@ class Rollout:
         self._valid = np.ones((num_steps, n), np.bool_) if mode is AutoresetMode.NEXT_STEP else None
         obs, _ = env.reset(seed=seed)
         self._native: _core.Rollout | None = None
-        plain = mode is AutoresetMode.SAME_STEP and policy.native and reward_normalizer is None
-        if isinstance(env, VectorEnv) and plain:
+        if isinstance(env, VectorEnv) and mode is AutoresetMode.SAME_STEP and policy.native:
             assert isinstance(policy.network, NativeNetwork)
             self._network = policy.network
             bounds: dict[str, Any] = {}
             if isinstance(distribution, DiagonalGaussian) and distribution.squash:
                 bounds = {"low": distribution.low, "high": distribution.high}
             self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays, **bounds)
-        self._obs = policy.observe(obs, update=True)
+        self._obs = policy.encoder.encode(obs)
+        policy.update_statistics(self._obs)
         self._ended = np.zeros(n, np.bool_)  # in the last step
-        self._running_return = np.zeros(n)
+        self._running_return = np.zeros(n)  # of environments that do not count it themselves
         self._running_length = np.zeros(n, np.int64)
 
     @property
@@ -141,11 +146,17 @@ class Rollout:
             ValueError: an observation has another shape than the space says.
         """
         if self._native is not None and self.on_step is None:
-            returns, lengths, env, policy = self._native.collect(
-                self._network.layer_params, self.policy.seed, self.counter, self.policy.log_std()
+            policy, normalizer, rewards = self.policy, self.policy.normalizer, self.reward_normalizer
+            returns, lengths, in_env, in_policy = self._native.collect(
+                self._network.layer_params,
+                policy.seed,
+                self.counter,
+                **policy.distribution.compiled(self._network),
+                obs_normalizer=None if normalizer is None else normalizer.core,
+                reward_normalizer=None if rewards is None else rewards.core,
             )
             self.counter += self.num_steps
-            seconds = {"env": env, "policy": policy}
+            seconds = {"env": in_env, "policy": in_policy}
         else:
             returns, lengths, seconds = self._collect()
         return RolloutBatch(
@@ -168,8 +179,6 @@ class Rollout:
         state: dict[str, Any] = {"counter": self.counter}
         if isinstance(self.env, VectorEnv):
             state["env"] = self.env.get_state()
-            state["running_return"] = self._running_return.copy()
-            state["running_length"] = self._running_length.copy()
         if self.reward_normalizer is not None:
             state["reward_normalizer"] = self.reward_normalizer.state()
         return state
@@ -179,8 +188,6 @@ class Rollout:
         self.counter = int(state["counter"])
         if isinstance(self.env, VectorEnv):
             self.env.set_state(state["env"])
-            self._running_return[:] = state["running_return"]
-            self._running_length[:] = state["running_length"]
         if self.reward_normalizer is not None:
             self.reward_normalizer.load_state(state["reward_normalizer"])
 
@@ -189,56 +196,59 @@ class Rollout:
         seconds = {"env": 0.0, "policy": 0.0}
         returns: list[float] = []
         lengths: list[int] = []
-        finals: list[tuple[int, int, NDArray[Any]]] = []
-        if isinstance(self.env, VectorEnv):  # the native path may have stepped it since
-            self._obs = policy.observe(self.env.core.obs)
+        finals: list[tuple[int, int, np.float32]] = []
+        if isinstance(self.env, VectorEnv):  # the native path, or a loaded state, may have moved it since
+            self._obs = policy.encoder.encode(self.env.core.obs)
+            self._ended = np.array(self.env.core.needs_reset)
         for t in range(self.num_steps):
             start = time.perf_counter()
-            arrays["obs"][t] = self._obs
-            act = policy.act(self._obs, self.counter)
+            arrays["obs"][t] = policy.normalize(self._obs)
+            act = self._act(arrays["obs"][t])
             arrays["action"][t], arrays["log_prob"][t], arrays["value"][t] = act
             self._require_finite("the policy's output", arrays["log_prob"][t])
             acted = time.perf_counter()
             obs, reward, terminated, truncated, info = self.env.step(
                 policy.distribution.to_env(arrays["action"][t])
             )
-            done = terminated | truncated
-            if self._valid is not None:
-                self._valid[t] = ~self._ended
-                done = done | self._ended  # the reset belongs to neither episode
-            final_obs = None
-            if self.mode is AutoresetMode.DISABLED and done.any():
-                final_obs = policy.observe(obs)
-                obs, _ = self.env.reset(options={"reset_mask": done})
-            encoded = policy.encoder.encode(obs)
-            self._require_finite("the observation", encoded)
-            self._obs = policy.observe(obs, update=True)
+            # an environment may hand out its own arrays, which a reset changes
+            reward, terminated, truncated = map(np.array, (reward, terminated, truncated))
+            ended = terminated | truncated
+            valid = None
+            if self._valid is not None:  # the reset of an ended environment belongs to no episode
+                valid = self._valid[t]
+                valid[:] = ~self._ended
+                ended = ended & valid
+            last = None
+            if self.mode is AutoresetMode.DISABLED and ended.any():
+                last = np.array(policy.encoder.encode(obs))
+                obs, _ = self.env.reset(options={"reset_mask": ended})
+            self._obs = policy.encoder.encode(obs)
+            self._require_finite("the observation", self._obs)
+            # final observations are not acted on: they belong to the statistics in no autoreset mode
+            policy.update_statistics(self._obs if valid is None else self._obs[~ended])
             seconds["policy"] += acted - start
             seconds["env"] += time.perf_counter() - acted
-            self._require_finite("the reward", np.asarray(reward))
+            self._require_finite("the reward", reward)
             arrays["reward"][t] = reward
             if self.reward_normalizer is not None:
-                self.reward_normalizer.update(reward, done)
+                self.reward_normalizer.update(reward, ended, valid)
                 arrays["reward"][t] = self.reward_normalizer.normalize(reward)
             arrays["terminated"][t], arrays["truncated"][t] = terminated, truncated
-            counted = ~self._ended if self._valid is not None else True
-            self._running_return += np.where(counted, reward, 0.0)
-            self._running_length += counted
-            for n in np.flatnonzero((terminated | truncated) & counted):
-                returns.append(float(self._running_return[n]))
-                lengths.append(int(self._running_length[n]))
-                self._running_return[n] = self._running_length[n] = 0
-                if terminated[n] or self.mode is AutoresetMode.NEXT_STEP:
-                    continue
-                if final_obs is not None:
-                    final = final_obs[n : n + 1]
-                else:
-                    final = policy.observe(one_of(policy.encoder.space, info["final_obs"], int(n)))
-                self._require_finite("the final observation", final, int(n))
-                finals.append((t, int(n), final))
-            if self._valid is not None:
+            counted = self._count(reward, ended, valid)
+            returns += counted[0]
+            lengths += counted[1]
+            if valid is not None:  # the next row holds the final observation, and its value
                 arrays["truncated"][t] |= self._ended
-                self._ended = (terminated | truncated) & counted
+                self._ended = ended
+            else:
+                for n in map(int, np.flatnonzero(ended & ~terminated)):
+                    if last is not None:
+                        final = last[n : n + 1]
+                    else:
+                        final = policy.encoder.encode(one_of(policy.encoder.space, info["final_obs"], n))
+                    self._require_finite("the final observation", final, n)
+                    finals.append((t, n, self._value(policy.normalize(final), n)[0]))
+            self._begin(t + 1, ended if valid is None else ~valid)
             self.counter += 1
             if self.on_step is not None:
                 self.on_step(
@@ -247,11 +257,36 @@ class Rollout:
                 )  # fmt: skip
         start = time.perf_counter()
         arrays["next_value"][:-1] = arrays["value"][1:]
-        arrays["next_value"][-1] = policy.value(self._obs)
-        for t, env, final in finals:
-            arrays["next_value"][t, env] = policy.value(final)[0]
+        arrays["next_value"][-1] = self._value(policy.normalize(self._obs))
+        for t, env, value in finals:
+            arrays["next_value"][t, env] = value
         seconds["policy"] += time.perf_counter() - start
         return np.array(returns, np.float64), np.array(lengths, np.int64), seconds
+
+    def _count(
+        self, reward: NDArray[Any], ended: NDArray[np.bool_], valid: NDArray[np.bool_] | None
+    ) -> tuple[list[float], list[int]]:
+        """Returns and lengths of the episodes that ended with this step."""
+        if isinstance(self.env, VectorEnv):  # counts them itself, whichever path steps it
+            return self.env.episode_return[ended].tolist(), self.env.episode_length[ended].tolist()
+        self._running_return += reward if valid is None else np.where(valid, reward, 0.0)
+        self._running_length += 1 if valid is None else valid
+        counted = self._running_return[ended].tolist(), self._running_length[ended].tolist()
+        self._running_return[ended] = 0.0
+        self._running_length[ended] = 0
+        return counted
+
+    # What a policy with a memory does otherwise (fastrl.recurrent):
+
+    def _act(self, x: NDArray[Any]) -> Act:
+        return self.policy.act(x, self.counter)
+
+    def _value(self, x: NDArray[Any], env: int | None = None) -> Float32:
+        """Values of observed x: of every environment, or of one."""
+        return self.policy.value(x)
+
+    def _begin(self, t: int, started: NDArray[np.bool_]) -> None:
+        """Row t, which may be the next batch's first, begins an episode in these environments."""
 
     def _require_finite(self, what: str, x: NDArray[Any], env: int | None = None) -> None:
         if x.dtype == np.uint8 or np.isfinite(x).all():

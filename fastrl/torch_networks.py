@@ -3,6 +3,7 @@ on.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -93,13 +94,17 @@ class TorchNetwork:
         copy_named(self.named_tensors(), tensors)
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
-        if self.bf16:
-            with torch.autocast("cpu", torch.bfloat16):
-                y = self._run(x)
-        else:
-            y = self._run(x)
+        with self._precision():
+            return self._joined(self._run(x), len(x))
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext()
+
+    @staticmethod
+    def _joined(y: Any, rows: int) -> torch.Tensor:
+        """float32 [rows, outputs] of what a module gave."""
         if isinstance(y, tuple):
-            y = torch.cat([part.reshape(len(x), -1) for part in y], 1)
+            y = torch.cat([part.reshape(rows, -1) for part in y], 1)
         out: torch.Tensor = y.float()
         return out
 

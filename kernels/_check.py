@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fastrl.kernels._dispatch import is_tensor
+
 
 def describe(x: object) -> str:
     """Dtype and shape of an array or tensor, else its type: what an error message says it got."""
@@ -43,6 +45,24 @@ def require_ndim(op: str, name: str, x: object, dtype: Any, ndim: int, dims: str
         raise ValueError(f"{op}: {name} must be {np.dtype(dtype).name} {dims}, got {describe(x)}")
     shape: tuple[int, ...] = x.shape
     return shape
+
+
+def require_tensor(
+    op: str, name: str, x: Any, dtype: Any, shape: tuple[int, ...], dims: str, device: Any
+) -> None:
+    """Raise unless ``x`` is a torch tensor of this dtype and shape on this device.
+
+    Raises:
+        TypeError: not a tensor, or another dtype.
+        ValueError: another shape or device.
+    """
+    wanted = f"{op}: {name} must be {str(dtype).removeprefix('torch.')} {dims}"
+    if not is_tensor(x) or x.dtype != dtype:
+        raise TypeError(f"{wanted}, got {describe(x)}")
+    if x.shape != shape:
+        raise ValueError(f"{wanted} = {list(shape)}, got {describe(x)}")
+    if x.device != device:
+        raise ValueError(f"{op}: {name} must be on {device} as the first argument is, got {x.device}")
 
 
 def require_unit(op: str, name: str, x: float) -> None:

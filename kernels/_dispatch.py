@@ -54,10 +54,13 @@ def _load(family: str, op: str, device: str, name: str) -> tuple[Callable[..., A
     module_name = f"fastrl.kernels.{family}.{name}"
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name == module_name:
+    except (ImportError, OSError) as error:  # OSError: a shared library of torch's is missing
+        missing = getattr(error, "name", None) or ""
+        if missing == module_name:
             return None, f"{family} has no {name} backend"
-        return None, str(error)
+        if missing.split(".")[0] == "fastrl":
+            raise  # our own mistake
+        return None, " ".join(str(error).split())
     function = getattr(module, op, None)
     if function is None:
         return None, f"has no {op}"

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import fastrl
 from fastrl.cli import main
 from fastrl.logging import RunLogger
 from fastrl.plotting import _figure
@@ -14,7 +15,7 @@ from fastrl.runs import find_runs, group_runs
 def make_run(path, *, seed=0, slope=1.0, config=True, metric="rollout/ep_rew_mean", **fields):
     log = RunLogger(path, tensorboard=False)
     for i in range(20):
-        log.log(i * 1000, {metric: slope * i + seed, "time/time_elapsed": 60.0 * i})
+        log.log(i * 1000, {metric: slope * i + seed, "time/seconds": 60.0 * i})
     log.close()
     if config:
         settings = {"algorithm": "PPO", "env": "CartPole-v1", "version": "1", "seed": seed, "gamma": 0.99}
@@ -82,12 +83,20 @@ def test_several_groups_in_one_figure(tmp_path, capsys):
     assert "threshold" not in out.read_text()
 
 
+def test_time_is_a_column_of_real_runs(tmp_path, capsys):
+    small = {"num_envs": 4, "num_steps": 16, "minibatch_size": 32, "hidden": (8,), "total_timesteps": 640}
+    for seed in range(2):
+        fastrl.PPO("CartPole-v1", **small, seed=seed).learn(log_dir=tmp_path / f"run{seed}")
+    out = plot(capsys, tmp_path / "run0", tmp_path / "run1", "--out", tmp_path / "x.svg", "--x", "time")
+    assert "2 runs" in out
+
+
 def test_default_file_and_formats(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "run")
     plot(capsys, "run")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    plot(capsys, "run", "--out", "curves.pdf", "--y", "time/time_elapsed")
+    plot(capsys, "run", "--out", "curves.pdf", "--y", "time/seconds")
     assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -99,7 +108,10 @@ def test_what_is_wrong_is_named(tmp_path, capsys):
     for words, message in (
         ([str(tmp_path)], f"{tmp_path} is no run: it has no progress.csv, nor seed0, seed1"),
         ([], "must name at least one run"),
-        ([str(run), str(other)], f"{other} has no column rollout/ep_rew_mean; all runs have step, time/time"),
+        (
+            [str(run), str(other)],
+            f"{other} has no column rollout/ep_rew_mean; all runs have step, time/seconds",
+        ),
         ([str(run), "--y", "loss"], "has no column loss; it has step, rollout/ep_rew_mean"),
         ([str(run), "--smooth", "0"], "smooth must be >= 1, got 0"),
         ([str(run), "--out", "x.gif"], "out must end in .png, .svg or .pdf"),

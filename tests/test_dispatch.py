@@ -34,6 +34,26 @@ def test_a_backend_that_cannot_run_says_why():
         gae(*ARRAYS, backend="c")
 
 
+def test_a_broken_library_is_a_reason_not_a_traceback(monkeypatch):
+    def broken(name):
+        raise ImportError("libtorch_cpu.so: cannot open\nshared object file")
+
+    monkeypatch.setattr(_dispatch.importlib, "import_module", broken)
+    with pytest.raises(NotImplementedError) as error:
+        _dispatch.resolve("returns", "gae", "xpu", "triton")
+    reason = "triton: libtorch_cpu.so: cannot open shared object file"
+    assert str(error.value) == f"no backend runs gae on xpu:\n  {reason}"
+
+
+def test_a_mistake_of_our_own_is_no_reason(monkeypatch):
+    def broken(name):
+        raise ImportError("cannot import name 'x'", name="fastrl._core")
+
+    monkeypatch.setattr(_dispatch.importlib, "import_module", broken)
+    with pytest.raises(ImportError, match="cannot import name 'x'"):
+        _dispatch.resolve("returns", "gae", "xpu", "cpp")
+
+
 def run(code, **environment):
     return subprocess.run(
         [sys.executable, "-c", code],

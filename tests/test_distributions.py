@@ -1,6 +1,5 @@
 """Categorical ops: every backend and instruction set against the float64 reference, edges, errors."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,16 +22,6 @@ SHAPES = [(0, 3), (1, 1), (1, 2), (3, 1), (8, 2), (15, 4), (16, 2), (17, 18), (6
 CLOSE = {"rtol": 1e-5, "atol": 3e-6}
 BACKENDS = pytest.mark.parametrize("backend", ["cpp", "reference"])
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
-
-
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _core.isa_supported(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
 
 
 def policy(shape: tuple[int, int], seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -304,7 +293,7 @@ def test_the_extension_refuses_what_it_cannot_read() -> None:
         (unaligned, entropy, "logits must be aligned"),
         ([1.0], entropy, "logits must be a NumPy array"),
         (logits, read_only, "entropy must be writeable"),
-        (logits, entropy[:3], "entropy must be of a shape"),
+        (logits, entropy[:3], r"entropy must be \[4\], got \[3\]"),
         (logits, logits, "entropy must be of the number of axes"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -1,6 +1,5 @@
 """Several choices a row: each is the categorical op on its columns; MultiBinary, edges, errors."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,16 +22,6 @@ from fastrl.kernels.distributions import (
 CASES = [(0, (2, 3)), (1, (1,)), (1, (4, 2)), (17, (3, 1, 5)), (16, (2,) * 9), (67, (40, 7)), (33, (18,))]
 BACKENDS = pytest.mark.parametrize("backend", ["cpp", "reference"])
 BATCH_AND_SIZES = pytest.mark.parametrize(("batch", "sizes"), CASES)
-
-
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _core.isa_supported(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
 
 
 def policy(batch: int, sizes: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -22,14 +22,6 @@ from fastrl.kernels.envs import NO_LIMIT, make
 ISAS = [name for name in ("baseline", "avx2", "avx512") if _core.isa_supported(name)]
 
 
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Any:
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
-
-
 def cartpole(num_envs: int = 4, **kwargs: Any) -> VectorEnv:
     return VectorEnv("CartPole-v1", num_envs, **kwargs)
 

@@ -9,20 +9,10 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from fastrl import _core
 from fastrl.envs import ScalarEnv, VectorEnv
 from fastrl.kernels.envs import TABLE
 
-ISAS = [name for name in ("baseline", "avx2", "avx512") if _core.isa_supported(name)]
 MAX_X, MAX_ANGLE = 2.4, 12 * 2 * math.pi / 360
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Any:
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
 
 
 @pytest.fixture(params=["CartPole-v1", "Pendulum-v1"])

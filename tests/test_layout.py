@@ -17,7 +17,8 @@ CPP = sorted((ROOT / "csrc").glob("**/*.[ch]*"))
 # What each part may import, besides itself: arrows run one way.
 BASE = {"_core", "kernels"}
 NETWORKS = {"networks", "optimizers", "torch_networks", "cnn", "observations", "distributions", "policies"}
-MIDDLE = BASE | NETWORKS | {"schedules", "normalize", "envs", "sources", "replay"}
+NETWORKS |= {"sequences", "torch_recurrent", "torch_gru"}
+MIDDLE = BASE | NETWORKS | {"schedules", "normalize", "envs", "sources", "replay", "minibatches", "recurrent"}
 OUTPUT = {"checkpoint", "state", "logging", "tensorboard", "display", "plotting", "statistics"}
 ARROWS = {
     "kernels": {"_core"},
@@ -25,11 +26,17 @@ ARROWS = {
     "optimizers": BASE | {"networks"},
     "cnn": set(),
     "torch_networks": BASE | {"networks", "cnn"},
+    "sequences": {"networks"},
+    "torch_gru": set(),
+    "torch_recurrent": {"networks", "sequences", "cnn", "torch_networks", "torch_gru"},
     "observations": set(),
     "distributions": BASE | {"networks"},
     "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE,
+    "normalize": BASE,
     "sources": MIDDLE,
+    "minibatches": {"sequences", "sources"},
+    "recurrent": {"networks", "sequences", "policies", "sources", "minibatches"},
     "evaluate": {"envs"},
     "checkpoint": {"state"},
     "plotting": {"logging", "statistics"},
@@ -38,8 +45,8 @@ ARROWS = {
     "extras": set(),
     "doctor": {"_core", "kernels", "extras"},
     "video": {"algorithms", "envs", "extras"},
-    "export": {"algorithms", "distributions", "networks", "normalize", "policies", "extras"},
-    "loop": {"checkpoint", "evaluate", "logging", "display"},
+    "export": {"algorithms", "distributions", "networks", "normalize", "policies", "recurrent", "extras"},
+    "loop": {"checkpoint", "evaluate", "logging", "runs", "display"},
     "algorithms": MIDDLE | OUTPUT | {"loop"},
     "seeds": {"loop", "algorithms"},
 }

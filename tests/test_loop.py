@@ -17,6 +17,7 @@ from fastrl import checkpoint, loop
 from fastrl.checkpoint import CheckpointError
 from fastrl.evaluate import evaluate
 from fastrl.logging import LogError
+from fastrl.runs import find_runs, group_runs, settings_of
 from fastrl.seeds import learn_seeds
 
 SMALL = {"num_envs": 4, "num_steps": 16, "minibatch_size": 32, "hidden": (16,)}
@@ -105,6 +106,32 @@ def test_on_step_sees_every_step_and_changes_nothing():
     assert count.steps == 3 * 16
     assert agent.source.on_step is None
     assert_same(agent, fastrl.PPO("CartPole-v1", **SMALL).learn(3 * BATCH))
+
+
+def test_time_goes_on_after_a_resume(tmp_path):
+    half = fastrl.PPO("CartPole-v1", **SMALL, total_timesteps=6 * BATCH)
+    half.learn(log_dir=tmp_path / "run", callback=lambda agent, _: agent.num_timesteps < 3 * BATCH)
+    assert half.seconds > 0
+    half.seconds += 100.0  # had it taken that long
+    half.save(tmp_path / "agent")
+    resumed = fastrl.PPO.load(tmp_path / "agent")
+    resumed.learn(log_dir=tmp_path / "run")
+    seconds = [float(row["time/seconds"]) for row in rows(tmp_path / "run")]
+    assert seconds == sorted(seconds)
+    assert seconds[2] < 100 < seconds[3]
+    last = rows(tmp_path / "run")[-1]
+    assert float(last["time/steps_per_second"]) == pytest.approx(6 * BATCH / seconds[-1])
+
+
+def test_runs_of_learn_say_what_they_are(tmp_path):
+    """Two seeds are one group of ``fastrl plot``, another configuration is one of its own."""
+    for name, fields in (("a", {"seed": 1}), ("b", {"seed": 2}), ("c", {"seed": 1, "gamma": 0.9})):
+        fastrl.PPO("CartPole-v1", **SMALL, **fields).learn(2 * BATCH, log_dir=tmp_path / name)
+    groups = group_runs(find_runs([tmp_path / name for name in "abc"]))
+    assert [[run.name for run in group] for group in groups.values()] == [["a", "b"], ["c"]]
+    settings = settings_of(tmp_path / "c")
+    assert (settings["algorithm"], settings["env"], settings["gamma"]) == ("PPO", "CartPole-v1", 0.9)
+    assert not list(tmp_path.glob("*/.*"))
 
 
 def test_learning_twice_goes_on():
@@ -212,6 +239,9 @@ def test_signals_checkpoint_within_an_iteration(tmp_path, signum):
     assert f"interrupted by {signum.name}" in err
     agent = fastrl.PPO.load(tmp_path / "run")
     assert agent.num_timesteps > 0  # not the checkpoint of step 0
+    last = rows(tmp_path / "run")[-1]  # although the log's interval is two million steps
+    assert last["step"] == str(agent.num_timesteps)
+    assert float(last["train/entropy"]) > 0
     # and it is a state of the uninterrupted run
     straight = fastrl.PPO("CartPole-v1", agent.config)
     straight.total_timesteps = agent.total_timesteps

@@ -1,6 +1,5 @@
 """PPO's loss of several choices a row: the categorical one where they are one, the reference, edges."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,6 @@ from fastrl.kernels.losses import PPO_STATS, PPOLoss, ppo_categorical, ppo_multi
 CASES = [(0, (2, 3)), (1, (1,)), (1, (4, 2)), (17, (3, 1, 5)), (16, (2,) * 9), (67, (40, 7)), (1100, (2, 2))]
 PLAIN = {"clip_coef": 0.2}
 FULL = {"clip_coef": 0.2, "vf_coef": 0.7, "ent_coef": 0.03, "kl_coef": 0.4, "clip_value": 0.3}
-
-
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _core.isa_supported(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
 
 
 def batch_of(batch: int, sizes: tuple[int, ...], *, full: bool = False) -> dict[str, Any]:

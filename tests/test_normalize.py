@@ -1,5 +1,7 @@
 """Running statistics equal NumPy's over everything seen, however split; rewards follow VecNormalize."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from fastrl import checkpoint
+from fastrl import _core, checkpoint
 from fastrl.normalize import ReturnNormalizer, RunningMeanStd
 
 values = st.floats(-1e6, 1e6, width=32)
@@ -79,9 +81,53 @@ def test_leading_axes_strides_and_dtypes() -> None:
 def test_normalize_by_hand() -> None:
     statistics = RunningMeanStd((2,))
     statistics.update(np.array([[0.0, 5.0], [4.0, 5.0]]))
-    got = statistics.normalize(np.array([[4.0, 5.0], [100.0, 6.0]], np.float32), clip=10)
+    got = statistics.normalize(np.array([[4.0, 5.0], [100.0, 6.0]], np.float32))
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, [[1, 0], [10, 10]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", [1, 3, 5, 16, 40])
+def test_kernels_are_the_definition(isa: str, columns: int, dtype: Any) -> None:
+    """Sums differ from NumPy's in their order alone, the rest in no bit."""
+    rng = np.random.default_rng(columns)
+    statistics = RunningMeanStd((columns,))
+    everything = (3.0 + 5.0 * rng.standard_normal((70, columns))).astype(dtype)
+    for part in np.split(everything, [1, 9, 24]):
+        statistics.update(part)
+        x = (3.0 + 20.0 * rng.standard_normal((37, columns))).astype(dtype)
+        with np.errstate(over="ignore"):  # the first row's variance is 0
+            z = (x - statistics.mean) / np.sqrt(statistics.var + 1e-8)
+        np.testing.assert_array_equal(statistics.normalize(x), np.clip(z, -10, 10).astype(np.float32))
+    np.testing.assert_allclose(statistics.mean, everything.mean(0, np.float64), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(statistics.var, everything.var(0, np.float64), rtol=1e-12)
+
+
+def test_instruction_sets_agree_to_the_bit() -> None:
+    states = set()
+    before = _core.isa()
+    for name in filter(_core.isa_supported, ("baseline", "avx2", "avx512")):
+        _core.set_isa(name)
+        rng = np.random.default_rng(0)
+        statistics, scaler = RunningMeanStd((3,)), ReturnNormalizer(21, 0.97)
+        for _ in range(5):
+            statistics.update(rng.normal(size=(21, 3)))
+            scaler.update(rng.normal(size=21), rng.random(21) < 0.2)
+        states.add(
+            repr([x.tobytes() for x in (*statistics.arrays, *scaler.statistics.arrays, scaler.returns)])
+        )
+    _core.set_isa(before)
+    assert len(states) == 1
+
+
+def test_copies_share_nothing() -> None:
+    statistics = seen([np.ones((2, 3), np.float32)])
+    twin, pickled = copy.deepcopy(statistics), pickle.loads(pickle.dumps(statistics))
+    statistics.update(np.zeros((5, 3)))
+    for other in (twin, pickled):
+        assert other.count == 2
+        other.update(np.zeros((5, 3)))
+        assert_close(other, statistics)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -152,6 +198,27 @@ def test_returns_follow_vec_normalize(num_envs: int, steps: int, gamma: float, s
         scaler.update(reward, done)
     std = np.sqrt(np.var(vec_normalize(rewards.astype(np.float64), dones, gamma)) + 1e-8)
     np.testing.assert_allclose(scaler.normalize(rewards[-1]), np.clip(rewards[-1] / std, -10, 10), rtol=1e-4)
+
+
+@given(st.integers(1, 5), st.integers(0, 2**32))
+def test_steps_that_are_none_are_not_seen(num_envs: int, seed: int) -> None:
+    """NEXT_STEP: with the reset's steps left out, the statistics are those of the episodes alone."""
+    rng = np.random.default_rng(seed)
+    rewards = rng.normal(size=(20, num_envs))
+    dones = rng.random((20, num_envs)) < 0.3
+    scaler, ended = ReturnNormalizer(num_envs, 0.9), np.zeros(num_envs, bool)
+    fed: list[float] = []
+    running = np.zeros(num_envs)
+    for reward, done in zip(rewards, dones, strict=True):
+        valid, done = ~ended, done & ~ended
+        scaler.update(np.where(valid, reward, 0.0), done, valid)
+        running = np.where(valid, 0.9 * running + reward, running)
+        fed += running[valid].tolist()
+        running[done] = 0.0
+        ended = done
+        np.testing.assert_array_equal(scaler.returns, running)
+    assert scaler.statistics.count == len(fed)
+    np.testing.assert_allclose(scaler.statistics.var, np.var(fed), rtol=1e-9, atol=1e-12)
 
 
 def test_a_reward_is_scaled_not_shifted() -> None:

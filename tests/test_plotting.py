@@ -16,7 +16,7 @@ from fastrl.statistics import bootstrap_interval, iqm
 def make_run(path: Path, returns: list[float], every: int = 1000) -> Path:
     log = RunLogger(path, tensorboard=False)
     for i, value in enumerate(returns):
-        log.log(i * every, {"rollout/ep_rew_mean": value, "time/time_elapsed": 60.0 * i})
+        log.log(i * every, {"rollout/ep_rew_mean": value, "time/seconds": 60.0 * i})
     log.close()
     return path
 

@@ -1,6 +1,5 @@
 """The returns family on NumPy arrays: every backend and instruction set against the float64 definition."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,6 @@ Array = NDArray[Any]
 ISAS = [isa for isa in ("baseline", "avx2", "avx512") if _core.isa_supported(isa)]
 # One column, fewer columns than a vector holds, whole vectors and rests of them, more than a block of 2048.
 SHAPES = [(1, 1), (7, 1), (1, 5), (5, 3), (9, 4), (3, 8), (6, 15), (4, 33), (3, 127), (2, 130), (3, 2051)]
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
 
 
 def rollout(

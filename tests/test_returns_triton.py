@@ -1,17 +1,4 @@
-"""The returns family in Triton without a GPU, interpreted and compiled ahead of time.
-
-Each in a process of its own: the environment decides for a whole process which of the two a kernel is.
-"""
-
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-
-pytest.importorskip("triton")
+"""The returns family in Triton without a GPU, interpreted and compiled ahead of time."""
 
 INTERPRETED = """
 import numpy as np
@@ -60,55 +47,27 @@ assert np.isfinite(got[20]).all()
 """
 
 COMPILED = """
-import itertools
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-
 from fastrl.kernels.returns.triton import DEVICES, gae_kernel
 
 assert DEVICES == ("cuda",)
 reals = ("reward", "value", "next_value", "out")
 flags = ("terminated", "truncated")
-variants = [
+for real, after_last, block_t, block_b, unit in [
     ("fp32", False, 32, 32, True),
     ("fp32", True, 128, 8, True),
     ("fp32", True, 1024, 1, False),
     ("fp64", True, 32, 32, True),
-]
-for capability, (real, after_last, block_t, block_b, unit) in itertools.product((80, 90), variants):
+]:
     constants = {"AFTER_LAST": after_last, "BLOCK_T": block_t, "BLOCK_B": block_b}
     constants |= {name + "_b": 1 for name in reals + flags} if unit else {}
-    types = {"gamma": "fp64", "decay": "fp64", "T": "i32", "B": "i32"} | dict.fromkeys(constants, "constexpr")
-    types |= dict.fromkeys(reals, "*" + real) | dict.fromkeys(flags, "*i1")
-    signature = {name: types.get(name, "i32") for name in gae_kernel.arg_names}
-    kernel = triton.compile(
-        ASTSource(gae_kernel, signature, constants),
-        target=GPUTarget("cuda", capability, 32),
-        options={"enable_fp_fusion": False},
-    )
-    assert kernel.asm["cubin"].startswith(b"\\x7fELF")
-    assert f".target sm_{capability}" in kernel.asm["ptx"]
-    print("compiled")
+    types = {"gamma": "fp64", "decay": "fp64"} | dict.fromkeys(reals, "*" + real) | dict.fromkeys(flags, "*i1")
+    compiled(gae_kernel, types, constants, fusion=False)
 """
 
 
-def run(script: str, **variables: str) -> str:
-    environment = {
-        name: x for name, x in os.environ.items() if name not in ("TRITON_INTERPRET", "FASTRL_BACKEND")
-    }
-    command = [sys.executable, "-W", "error", "-c", script]
-    result = subprocess.run(command, env=environment | variables, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+def test_interpreted_matches_the_reference(triton_interpreted) -> None:
+    triton_interpreted(INTERPRETED)
 
 
-def test_interpreted_matches_the_reference() -> None:
-    run(INTERPRETED, TRITON_INTERPRET="1")
-
-
-def test_compiles_for_a100_and_h100_without_spilling(tmp_path: Path) -> None:
-    log = run(COMPILED, TRITON_CACHE_DIR=str(tmp_path), TRITON_DUMP_PTXAS_LOG="1")
-    assert log.count("compiled\n") == 8
-    spilled = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
-    assert spilled == [("0", "0")] * 8, log
+def test_compiles_for_a100_and_h100_without_spilling(triton_compiled) -> None:
+    triton_compiled(COMPILED, kernels=4)

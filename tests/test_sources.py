@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-import fastrl
-from fastrl.distributions import Categorical, DiagonalGaussian
+from fastrl import _core
+from fastrl.distributions import Categorical, DiagonalGaussian, MultiCategorical
 from fastrl.envs import VectorEnv
 from fastrl.networks import NativeNetwork, NetworkOptions, actor_critic
-from fastrl.normalize import ReturnNormalizer, RunningMeanStd
+from fastrl.normalize import RunningMeanStd
 from fastrl.observations import Encoder
 from fastrl.policies import ActorCritic
 from fastrl.sources import Rollout
@@ -38,8 +38,10 @@ def gymnasiums(n=6):
     )
 
 
-def batches(env, count=4, stepwise=False, num_steps=50):
-    source = Rollout(env, policy(), num_steps, seed=7)
+def batches(env, count=4, stepwise=False, num_steps=50, normalize=False):
+    actor = policy()
+    actor.normalizer = RunningMeanStd((4,)) if normalize else None
+    source = Rollout(env, actor, num_steps, seed=7)
     if stepwise:
         source.on_step = lambda data: None
     for _ in range(count):
@@ -103,7 +105,7 @@ def test_paths_can_alternate():
     for turn, expected in enumerate(straight):
         source.on_step = (lambda data: None) if turn % 2 else None
         batch = source.next()
-        for name in ARRAYS[:-2]:
+        for name in ARRAYS:
             np.testing.assert_array_equal(getattr(batch, name), expected[name], err_msg=name)
 
 
@@ -156,49 +158,41 @@ def test_next_step_environments_mark_their_resets():
     assert batch.episode_length.sum() <= batch.valid.sum()
 
 
+def test_a_loaded_next_step_environment_still_resets_itself():
+    """A checkpoint at the end of an episode: the next step is a reset, and marked as such."""
+
+    def source(seed):
+        envs = VectorEnv("CartPole-v1", 4, max_episode_steps=20, autoreset_mode=AutoresetMode.NEXT_STEP)
+        return Rollout(envs, policy(), 20, seed=seed)
+
+    straight = source(7)
+    straight.next()
+    assert straight._ended.any()
+    state = straight.state()
+    resumed = source(9)
+    resumed.load_state(state)
+    expected, got = straight.next(), resumed.next()
+    assert not expected.valid[0].all()
+    for name in (*ARRAYS, "valid"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), err_msg=name)
+
+
 def test_disabled_environments_are_reset_by_mask():
     def envs(mode):
         return SyncVectorEnv(
             [lambda: gymnasium.make("CartPole-v1", max_episode_steps=LIMIT)] * 4, autoreset_mode=mode
         )
 
-    same = batches(envs(AutoresetMode.SAME_STEP))
-    disabled = batches(envs(AutoresetMode.DISABLED))
-    for (a, _, _), (b, _, _) in zip(same, disabled, strict=True):
+    same = batches(envs(AutoresetMode.SAME_STEP), normalize=True)
+    disabled = batches(envs(AutoresetMode.DISABLED), normalize=True)
+    shared = VectorEnv(
+        "CartPole-v1", 4, max_episode_steps=LIMIT, autoreset_mode=AutoresetMode.DISABLED, copy=False
+    )
+    reused = batches(shared, normalize=True)
+    for (a, _, _), (b, _, _), (c, _, _) in zip(same, disabled, reused, strict=True):
         for name in ARRAYS:
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-def test_normalisation():
-    source = Rollout(compiled(), policy(), 100, seed=7, reward_normalizer=ReturnNormalizer(6, 0.99))
-    source.policy.normalizer = RunningMeanStd((4,))
-    raw = Rollout(compiled(), policy(), 100, seed=7)
-    raw.on_step = lambda data: None
-    batches = [source.next() for _ in range(3)]
-    rows = batches[-1].obs.reshape(-1, 4)
-    assert (
-        source.policy.normalizer.count == 6 * 300 + 6 - 6
-    )  # the reset's observations came before it was set
-    assert np.abs(rows.mean(0)).max() < 0.5
-    assert np.abs(rows.std(0) - 1).max() < 0.5
-    assert 0 < batches[-1].reward.max() < 1  # the running return's deviation is far above 1
-    np.testing.assert_array_equal(batches[-1].episode_return, batches[-1].episode_length)
-
-
-def test_normalisation_continues_from_a_checkpoint(tmp_path):
-    options = {"num_envs": 4, "num_steps": 16, "minibatch_size": 32, "hidden": (16,), "total_timesteps": 640,
-               "normalize_obs": True, "normalize_reward": True}  # fmt: skip
-    straight = fastrl.PPO("CartPole-v1", **options).learn()
-    half = fastrl.PPO("CartPole-v1", **options).learn(callback=lambda agent, _: agent.num_timesteps < 320)
-    resumed = fastrl.PPO.load(half.save(tmp_path / "agent")).learn()
-    np.testing.assert_array_equal(resumed.policy.network.params, straight.policy.network.params)
-    np.testing.assert_array_equal(resumed.policy.normalizer.var, straight.policy.normalizer.var)
-    obs = np.ones((1, 4), np.float32)
-    count = straight.policy.normalizer.count
-    np.testing.assert_array_equal(straight.policy.observe(obs), resumed.policy.observe(obs))
-    assert not np.array_equal(straight.policy.observe(obs), obs)
-    straight.predict(obs)
-    assert straight.policy.normalizer.count == count
+            np.testing.assert_array_equal(a[name], c[name], err_msg=name)
 
 
 def test_episode_statistics():
@@ -217,6 +211,26 @@ def test_state_continues_bit_for_bit():
     other = Rollout(compiled(), policy(), 20, seed=99)
     other.load_state(state)
     np.testing.assert_array_equal(other.next().obs, expected)
+
+
+def test_a_draw_of_several_choices_is_one_native_call():
+    """As the network and the distribution apart."""
+    space = gymnasium.spaces.MultiDiscrete([3, 2, 4])
+    distribution = MultiCategorical(space)
+    rng = np.random.default_rng(0)
+    network = NativeNetwork(actor_critic(5, 9, NetworkOptions(hidden=(16,))), rng)
+    network.params += rng.standard_normal(network.params.size).astype(np.float32) * 0.3
+    actor = ActorCritic(network, Encoder(gymnasium.spaces.Box(-9, 9, (5,), np.float32)), distribution, seed=3)
+    x = rng.standard_normal((100, 5)).astype(np.float32)
+    action, log_prob, value = actor.act(x, 11)
+    y = network.infer(x)
+    expected = distribution.sample(network, y[:, :-1], 3, 11)
+    np.testing.assert_array_equal(action, expected[0])
+    np.testing.assert_array_equal(log_prob, expected[1])
+    np.testing.assert_array_equal(value, y[:, -1])
+    assert action.shape == (100, 3)
+    with pytest.raises(ValueError, match="act: sizes must be positive and add up to the number of logits"):
+        _core.act(network.plan.core, network.layer_params, x, 0, 0, sizes=(3, 2))
 
 
 class Broken(gymnasium.Env):
@@ -266,5 +280,9 @@ def test_bad_input():
     env.metadata = {}
     with pytest.raises(ValueError, match="must say its AutoresetMode, got None"):
         Rollout(env, policy(), 4, seed=0)
-    with pytest.raises(ValueError, match="network's inputs must be the environment's observations"):
+    source = Rollout(compiled(), policy(), 4, seed=0)
+    source.policy.normalizer = RunningMeanStd((3,))
+    with pytest.raises(ValueError, match="obs_normalizer must be of the environment's observations"):
+        source.next()
+    with pytest.raises(ValueError, match="network must be a reader of the environment's observations"):
         Rollout(compiled(), policy(inputs=3), 4, seed=0)

@@ -69,7 +69,8 @@ class Algorithm(ABC):
             autoreset mode, whose number of environments then replaces ``num_envs``.
         config: the configuration; default: that of the algorithm.
         policy: a torch module of your own instead of the configured network; see the algorithm for its
-        output.
+            output. With an attribute ``recurrent_state_size`` it is recurrent: see
+            ``fastrl.torch_recurrent.RecurrentNetwork``.
         overrides: fields of the configuration to replace.
 
     Raises:
@@ -94,6 +95,8 @@ class Algorithm(ABC):
         self.config = replace(config, num_envs=self.env.num_envs)
         self.num_timesteps = 0
         """Environment steps learned from so far."""
+        self.seconds = 0.0
+        """Wall-clock time that they took."""
         self.total_timesteps = self.config.total_timesteps
         """Where the schedules end."""
         self.episodes: deque[tuple[float, int]] = deque(maxlen=EPISODE_WINDOW)
@@ -125,6 +128,12 @@ class Algorithm(ABC):
     def act(self, obs: Any, deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]."""
 
+    def respond(
+        self, obs: Any, state: Any, episode_start: NDArray[np.bool_] | None, deterministic: bool
+    ) -> tuple[NDArray[Any], Any]:
+        """As :meth:`act`, with the recurrent state; agents without one pass ``state`` through."""
+        return self.act(obs, deterministic), state
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs beyond the configuration and the counters."""
@@ -155,7 +164,7 @@ class Algorithm(ABC):
                 method ``on_step(data)``, that is called at every vector step as well, which steps through
                 Python.
             progress: whether to show a live display.
-            log_dir: run folder for CSV and TensorBoard logs and checkpoints; None keeps nothing.
+            log_dir: run folder for config.json, CSV and TensorBoard logs and checkpoints; None keeps nothing.
             eval_interval: steps between evaluations (default: ten in all, if ``log_dir`` is given); the best
             agent's
                 checkpoint is kept.
@@ -164,7 +173,7 @@ class Algorithm(ABC):
 
         Raises:
             FloatingPointError: a reward, observation, loss or gradient is not finite; says which and where.
-            KeyboardInterrupt: on SIGINT or SIGTERM, after the batch under way and a checkpoint of it.
+            KeyboardInterrupt: on SIGINT or SIGTERM, after the batch under way, its log row and a checkpoint.
         """
         from fastrl import loop
 
@@ -195,8 +204,9 @@ class Algorithm(ABC):
 
         Args:
             observation: of the environment's single observation space, or a batch of such.
-            state: recurrent state; passed through, as no policy here has one yet.
-            episode_start: for recurrent policies.
+            state: recurrent state that the last call returned; None begins with zeros. Agents without a
+                memory pass it through.
+            episode_start: bool [N]: where an episode begins, so that a recurrent agent forgets its state.
             deterministic: whether to take the most probable action instead of drawing one.
 
         Raises:
@@ -215,7 +225,7 @@ class Algorithm(ABC):
                 raise ValueError("predict: observation is not finite")
             single = obs.shape == space.shape
             batch = obs.reshape(-1, *space.shape) if single else obs
-        action = self.act(batch, deterministic)
+        action, state = self.respond(batch, state, episode_start, deterministic)
         return (action[0] if single else action), state
 
     def save(self, path: str | Path) -> Path:
@@ -247,6 +257,7 @@ class Algorithm(ABC):
             "config": asdict(self.config),
             "env_id": self.env_id,
             "num_timesteps": self.num_timesteps,
+            "seconds": self.seconds,
             "total_timesteps": self.total_timesteps,
             "episodes": [list(episode) for episode in self.episodes],
             "best_evaluation": self.best_evaluation,
@@ -257,6 +268,7 @@ class Algorithm(ABC):
     def load_checkpoint_state(self, state: Mapping[str, Any], *, with_source: bool = True) -> None:
         """Restore what :meth:`checkpoint_state` gave."""
         self.num_timesteps = int(state["num_timesteps"])
+        self.seconds = float(state.get("seconds", 0.0))
         self.total_timesteps = int(state["total_timesteps"])
         self.episodes.extend((ret, length) for ret, length in state["episodes"])
         self.best_evaluation = state["best_evaluation"]

@@ -6,13 +6,13 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from fastrl import __version__, checkpoint
+from fastrl import checkpoint
 from fastrl.algorithms import ALGORITHMS, algorithm
 from fastrl.algorithms.base import Algorithm, AlgorithmConfig
 from fastrl.cli.runs import Run, describe, load
@@ -88,8 +88,6 @@ def train(args: list[str]) -> int:
     if tuned is not None:
         print(f"preset: {tuned}")
     print(f"run folder: {folder}")
-    for agent, place in zip(agents, folders, strict=True):
-        _write_config(agent, place)
     arguments: dict[str, Any] = {
         "eval_interval": options.eval_interval,
         "eval_episodes": options.eval_episodes,
@@ -118,17 +116,6 @@ def resume(options: Resume) -> int:
         agent.learn(progress=options.progress, log_dir=options.run)
     _close([agent], [options.run], options.run)
     return 0
-
-
-def _write_config(agent: Algorithm, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    resolved = {
-        "algorithm": agent.name(),
-        "env": agent.env_id,
-        "version": __version__,
-        **asdict(agent.config),
-    }
-    (folder / "config.json").write_text(json.dumps(resolved, indent=2) + "\n")
 
 
 def _parse(kind: type[Algorithm], name: str, words: list[str]) -> tuple[Train[Any], Preset | None]:

@@ -48,7 +48,7 @@ def normalize_advantage(
     Args:
         advantage: float32 [B], NumPy.
         out: float32 [B] to write into; ``advantage`` itself is allowed.
-        backend: "cpp" or "reference".
+        backend: "cpp", "triton" or "reference"; None: the device's default.
 
     Raises:
         TypeError: another dtype, or no array.

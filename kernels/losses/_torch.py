@@ -1,13 +1,16 @@
 """The losses as torch operators: called directly, or as ``torch.library`` operators while compiling."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastrl.kernels import losses
+from fastrl.kernels._check import describe, require_tensor
 from fastrl.kernels._dispatch import resolve
-from fastrl.kernels.losses import PPO_STATS
+from fastrl.kernels.distributions._check import require_sizes
+from fastrl.kernels.losses import PPO_STATS, PPOGaussianLoss, PPOLoss
 
 _SAMPLES = "Tensor action, Tensor old_log_prob, Tensor advantage, Tensor return_, Tensor? old_value"
 _OPTIONS = (
@@ -50,9 +53,11 @@ def _define(op: str) -> None:
     def forward(*inputs: Any) -> tuple[Tensor, ...]:
         arguments: dict[str, Any] = dict(zip(names, inputs, strict=True))
         policy = inputs[0]
-        resolve("losses", op, policy.device.type, arguments["backend"])  # before .numpy() refuses the device
+        kernel = resolve("losses", op, policy.device.type, arguments["backend"])
         if "log_std" in arguments and arguments["log_std"].ndim == 1:  # autograd weights its rows apart
             arguments["log_std"] = arguments["log_std"].expand(len(policy), -1)
+        if not policy.is_cpu or arguments["backend"] == "triton":
+            return _on_device(op, kernel, arguments)
         for name, x in arguments.items():
             if isinstance(x, Tensor):
                 arguments[name] = x.detach().numpy()
@@ -102,6 +107,44 @@ def _define(op: str) -> None:
     )
     registered.register_autograd(backward, setup_context=setup_context)
     registered.register_fake(fake)
+
+
+def _on_device(op: str, kernel: Any, arguments: dict[str, Any]) -> tuple[Tensor, ...]:
+    """Loss, gradients and sums by a kernel that takes tensors."""
+    names = [part.split()[1] for part in _PARAMETERS[op].split(", ") if part.startswith("Tensor")]
+    arrays = {name: arguments.pop(name) for name in names}
+    del arguments["backend"]
+    if (arguments["clip_value"] is None) != (arrays["old_value"] is None):
+        raise ValueError(f"{op}: clip_value and old_value must be given together")
+    gaussian = op == "ppo_gaussian"
+    policy = arrays[names[0]]
+    if policy.ndim != 2:
+        raise ValueError(f"{op}: {names[0]} must be float32 [B, A], got {describe(policy)}")
+    batch, columns = policy.shape
+    matrices = {"mean", "log_std", "logits", "action_mask"}
+    for name, x in arrays.items():
+        dtype, dims = torch.float32, "[B]"
+        shape: tuple[int, ...] = (batch,)
+        if name in matrices or (gaussian and name == "action"):
+            shape, dims = (batch, columns), "[B, A]"
+        if name == "action_mask":
+            dtype = torch.bool
+        elif name == "action" and not gaussian:
+            dtype = torch.int64
+            if "sizes" in arguments:
+                shape, dims = (batch, len(arguments["sizes"])), "[B, K]"
+        if x is not None:
+            require_tensor(op, name, x, dtype, shape, dims, policy.device)
+    if "sizes" in arguments:
+        require_sizes(op, arguments["sizes"], columns)
+
+    new = partial(torch.empty, dtype=torch.float32, device=policy.device)
+    gradients = [new(batch, columns) for name in names if name in matrices - {"action_mask"}]
+    result: Any = PPOGaussianLoss if gaussian else PPOLoss
+    out = result(new(batch), *gradients, new(batch))
+    sums = torch.zeros(len(PPO_STATS), dtype=torch.float64, device=policy.device)
+    kernel(*(x if x is None else x.detach() for x in arrays.values()), out, sums, **arguments)
+    return *out, sums
 
 
 for _op in _PARAMETERS:

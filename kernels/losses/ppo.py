@@ -70,8 +70,9 @@ def ppo_categorical(
         kl     = (r - 1) - log r       (the estimator k3 of KL(old policy, pi))
 
     Where both sides of a max are equal the unclipped one gives the gradient, so at a clip boundary it flows.
-    Arrays are NumPy or torch on the CPU, of any strides: ``y[:, :A]`` and ``y[:, A]`` of one output are not
-    copied. Of tensors, ``loss`` is differentiable (once) by logits and value, the gradients are constants.
+    Arrays are NumPy or torch on one device, of any strides: ``y[:, :A]`` and ``y[:, A]`` of one output are
+    not copied. Of tensors, ``loss`` is differentiable (once) by logits and value, the gradients are
+    constants.
 
     Args:
         logits: float32 [B, A].
@@ -91,12 +92,13 @@ def ppo_categorical(
         out: arrays to write into, any strides (not of tensors).
         stats: float64 [5], contiguous; the sums over samples of `PPO_STATS` are added to it, the value loss
             without vf_coef, as clip fraction the number of samples whose ratio was clipped.
-        backend: "cpp" or "reference".
+        backend: "cpp", "triton" or "reference"; None: the device's default.
 
     Raises:
         TypeError: an array of another dtype, or no array.
         ValueError: another shape, a negative clip_coef or clip_value, or an action that is out of range or
-            masked, whose row is named. Nothing is changed.
+            masked, whose row is named. Nothing is changed. On CUDA such a row becomes NaN instead, as an
+            error would have to wait for the device.
 
     Source: Schulman et al. 2017, "Proximal policy optimization algorithms", eqs. 7 and 9; Huang et al. 2022,
     "The 37 implementation details of PPO" (value clipping); Schulman 2020, "Approximating KL divergence"
@@ -161,7 +163,7 @@ def ppo_multi_categorical(
         scale: factor on the gradients, None is 1 / B.
         out: arrays to write into, any strides (not of tensors).
         stats: float64 [5], added to.
-        backend: "cpp" or "reference".
+        backend: "cpp", "triton" or "reference"; None: the device's default.
 
     Raises:
         TypeError: an array of another dtype, or no array.
@@ -234,7 +236,7 @@ def ppo_gaussian(
         scale: factor on the gradients, None is 1 / B.
         out: arrays to write into, any strides (not of tensors).
         stats: float64 [5], added to.
-        backend: "cpp" or "reference".
+        backend: "cpp", "triton" or "reference"; None: the device's default.
 
     Raises:
         TypeError: an array of another dtype, or no array.
