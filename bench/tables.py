@@ -86,7 +86,8 @@ def learning(tasks: dict[str, Any], baseline: str = "sb3") -> tuple[str, str]:
         ours, theirs = (task["libraries"].get(library) for library in ("fastrl", baseline))
         if not ours or not theirs:
             continue
-        cells = [env_id, f"{task['steps']:,}", str(min(len(x["returns"]) for x in (ours, theirs)))]
+        seeds = dict.fromkeys(str(len(x["returns"])) for x in (ours, theirs))
+        cells = [env_id, f"{task['steps']:,}", ", ".join(seeds)]
         cells += [mean_and_interval(x) for x in (ours["return"], theirs["return"])]
         cells += [
             mean_and_interval(theirs["return_difference"]),
