@@ -101,13 +101,56 @@ def learning(tasks: dict[str, Any], baseline: str = "sb3") -> tuple[str, str]:
     return markdown(rows), f"interquartile means over seeds, 95 % bootstrap intervals, {packages}, {runs}"
 
 
+def simulators(cases: dict[str, Any]) -> tuple[str, str]:
+    """A table for each case, and what the caption adds."""
+    columns = {
+        "steps_per_cpu_s": "steps per CPU second",
+        "steps_per_s": "steps per second",
+        "simulator_share": "simulator's share",
+        "peak_mb": "peak memory, MB",
+        "last20": "last 20 episodes",
+    }
+    tables, versions = [], {}
+    for part in cases.values():
+        title = f"{part['case']['title']}, {part['rounds']} runs"
+        rows = [[title, *columns.values(), "times SB3, CPU", "times SB3, wall"]]
+        for library, row in part["libraries"].items():
+            cells = [number(row[column]) for column in columns]
+            cells[2] = f"{100 * row['simulator_share']:.0f} %"
+            rows.append([library, *cells, f"{row['ratio']:.1f}x", f"{row['wall_ratio']:.1f}x"])
+            versions |= row["versions"]
+        tables.append(markdown(rows))
+    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+    return "\n\n".join(tables), f"medians; {packages}"
+
+
+def rates(file: dict[str, Any]) -> tuple[str, str]:
+    """Table and what its caption adds: rates of ours and of peers, and ours over the first peer's."""
+    names = file["contestants"]
+    rows = [[file["unit"], *names, f"{names[0]} is"]]
+    for case in file["cases"]:
+        cells = [number(case["rates"][name]) for name in names]
+        if "cpu_us" in case:
+            cells = [
+                f"{cell} ({number(case['cpu_us'][name])})" for cell, name in zip(cells, names, strict=True)
+            ]
+        rows.append([case["name"], *cells, f"{case['ratio']:.2f}x"])
+    packages = ", ".join(f"{name} {version}" for name, version in file["packages"].items())
+    return markdown(rows), f"median of {file['rounds']} interleaved rounds, {packages}"
+
+
 def render(name: str) -> str:
     file = json.loads((PUBLISHED / f"{name}.json").read_text())
-    if "tasks" in file:
+    if "simulators" in file:
+        tables, details = simulators(file["simulators"])
+    elif "tasks" in file:
         tables, details = learning(file["tasks"])
+    elif "settings" in file:
+        tables, details = throughput(file["settings"])
     else:
-        tables, details = throughput(file["settings"]) if "settings" in file else family(file)
-    place = f"{file['cpu']}, {file['threads']} thread, Python {file['python']}"
+        tables, details = rates(file) if "contestants" in file else family(file)
+    threads = f"{file['threads']} thread{'s' if file['threads'] > 1 else ''}"
+    place = f"{file['cpu']}, {threads}, Python {file['python']}"
     return f"{tables}\n\n{place}, {details}; {file['date'][:10]}, commit {file['commit']}.\n"
 
 

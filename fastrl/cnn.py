@@ -12,10 +12,26 @@ def orthogonal_(layer: nn.Module, gain: float, generator: torch.Generator) -> nn
     return layer
 
 
+class PixelConv2d(nn.Conv2d):
+    """A convolution of uint8 pixels [B, C, H, W], scaled to [0, 1].
+
+    The scale goes into the weights: a pass less over the pixels, which are integers that bfloat16 holds
+    exactly. The layout becomes channels-last, which the CPU's convolutions prefer, while a pixel is one byte.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, out_channels, H', W']."""
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
+        x = x.contiguous(memory_format=torch.channels_last).to(dtype)
+        y: torch.Tensor = self._conv_forward(x, self.weight * (1.0 / 255.0), self.bias)
+        return y
+
+
 class ImageTrunk(nn.Module):
     """Convolutions and one dense layer; its output is [B, width].
 
-    Pixels are scaled to [0, 1]; activations are channels-last, which the CPU's convolutions prefer.
+    Pixels are scaled to [0, 1]; see :class:`PixelConv2d`.
 
     Args:
         trunk: "nature" (Mnih et al. 2015: three convolutions, 512 features) or "impala" (Espeholt et al.
@@ -53,7 +69,6 @@ class ImageTrunk(nn.Module):
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """[B, width] for uint8 images [B, *shape]."""
         x = obs if self.channels_first else obs.permute(0, 3, 1, 2)
-        x = x.float().mul(1.0 / 255.0).contiguous(memory_format=torch.channels_last)
         return torch.relu(self.dense(self.convolutions(x)))
 
 
@@ -82,12 +97,12 @@ class ImageActorCritic(nn.Module):
 
 def _nature(channels: int, gain: float, generator: torch.Generator) -> nn.Sequential:
     return nn.Sequential(
-        orthogonal_(nn.Conv2d(channels, 32, 8, stride=4), gain, generator),
-        nn.ReLU(),
+        orthogonal_(PixelConv2d(channels, 32, 8, stride=4), gain, generator),
+        nn.ReLU(inplace=True),
         orthogonal_(nn.Conv2d(32, 64, 4, stride=2), gain, generator),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         orthogonal_(nn.Conv2d(64, 64, 3, stride=1), gain, generator),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Flatten(),
     )
 
@@ -105,12 +120,13 @@ class _Residual(nn.Module):
 
 def _impala(channels: int, gain: float, generator: torch.Generator) -> nn.Sequential:
     layers: list[nn.Module] = []
+    convolution: type[nn.Conv2d] = PixelConv2d
     for width in (16, 32, 32):
         layers += [
-            orthogonal_(nn.Conv2d(channels, width, 3, padding=1), gain, generator),
+            orthogonal_(convolution(channels, width, 3, padding=1), gain, generator),
             nn.MaxPool2d(3, stride=2, padding=1),
             _Residual(width, gain, generator),
             _Residual(width, gain, generator),
         ]
-        channels = width
-    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten())
+        channels, convolution = width, nn.Conv2d
+    return nn.Sequential(*layers, nn.ReLU(inplace=True), nn.Flatten())

@@ -11,9 +11,6 @@ from fastrl.sources import RolloutBatch
 
 Float32 = NDArray[np.float32]
 
-CHUNK = 256
-"""Rows that go through forward, loss and backward together: larger minibatches accumulate gradients."""
-
 
 class Samples:
     """Minibatches of single samples; the last one of an epoch takes what is left.
@@ -41,13 +38,16 @@ class Samples:
             yield [x[start : start + self.minibatch_size] for x in shuffled]
 
 
-def chunks(obs: NDArray[Any] | Sequences) -> Iterator[tuple[slice, Any]]:
-    """Rows of a minibatch that go through the network together, with their observations: sequences whole."""
+def chunks(obs: NDArray[Any] | Sequences, size: int) -> Iterator[tuple[slice, Any]]:
+    """Rows of a minibatch that go through the network together, with their observations: sequences whole.
+
+    Minibatches of more than ``size`` rows accumulate gradients.
+    """
     if isinstance(obs, Sequences):
         yield slice(None), obs
     else:
-        for start in range(0, len(obs), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for start in range(0, len(obs), size):
+            rows = slice(start, start + size)
             yield rows, obs[rows]
 
 

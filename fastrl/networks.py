@@ -148,6 +148,8 @@ class Network(Protocol):
 
     params: Float32
     grad: Float32
+    chunk: int
+    """Rows that are best sent through together."""
 
     def forward(self, x: NDArray[Any]) -> tuple[Float32, Any]:
         """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
@@ -196,6 +198,8 @@ class NetworkOptions:
     """Whether torch networks run through torch.compile."""
     bf16: bool = False
     """Whether torch networks run under bfloat16 autocast."""
+    device: str = "cpu"
+    """Where torch networks run: "cpu", "cuda" or "cuda:N"."""
     recurrent: str = "none"
     """"lstm", "gru", or "none": the memory between trunk and heads."""
     recurrent_size: int = 64
@@ -232,6 +236,8 @@ class NativeNetwork:
             +-1/sqrt(inputs) and sigma = ``spec.noisy`` / sqrt(inputs)), and the noise.
     """
 
+    chunk = 256
+
     def __init__(self, spec: NetworkSpec, rng: np.random.Generator) -> None:
         self.spec = spec
         self._layers = _build(spec)
@@ -246,6 +252,9 @@ class NativeNetwork:
         self._initialise(rng)
         if spec.noisy is not None:
             self.resample(rng)
+
+    def __str__(self) -> str:
+        return "native, 1 thread"
 
     def forward(self, x: Float32) -> tuple[Float32, kernels.Tape]:
         """y [B, outputs] for x [B, inputs], and the tape that :meth:`backward` needs."""
@@ -334,7 +343,7 @@ class NativeNetwork:
 def free_vectors(flat: Float32, free: tuple[tuple[str, int], ...]) -> dict[str, Float32]:
     """Views by name of the parameter vectors that end a flat vector."""
     views = {}
-    start = flat.size - sum(size for _, size in free)
+    start = len(flat) - sum(size for _, size in free)
     for name, size in free:
         views[name] = flat[start : start + size]
         start += size

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class RolloutBatch:
     @property
     def samples(self) -> int:
         """Valid steps."""
-        return self.value.size if self.valid is None else int(self.valid.sum())
+        return prod(self.value.shape) if self.valid is None else int(self.valid.sum())
 
 
 class Rollout:
@@ -117,14 +118,15 @@ class Rollout:
             assert isinstance(policy.network, NativeNetwork)
             self._network = policy.network
             bounds: dict[str, Any] = {}
-            if isinstance(distribution, DiagonalGaussian) and distribution.squash:
-                bounds = {"low": distribution.low, "high": distribution.high}
+            if isinstance(distribution, DiagonalGaussian):
+                bounds = {"low": distribution.low, "high": distribution.high, "squash": distribution.squash}
             self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays, **bounds)
         self._obs = policy.encoder.encode(obs)
         policy.update_statistics(self._obs)
         self._ended = np.zeros(n, np.bool_)  # in the last step
         self._running_return = np.zeros(n)  # of environments that do not count it themselves
         self._running_length = np.zeros(n, np.int64)
+        self._reports = getattr(env, "reports_episodes", False)  # of whole games, where lives are episodes
 
     @property
     def steps(self) -> int:
@@ -198,7 +200,7 @@ class Rollout:
         lengths: list[int] = []
         finals: list[tuple[int, int, np.float32]] = []
         if isinstance(self.env, VectorEnv):  # the native path, or a loaded state, may have moved it since
-            self._obs = policy.encoder.encode(self.env.core.obs)
+            self._obs = policy.encoder.encode(self.env.observation)
             self._ended = np.array(self.env.core.needs_reset)
         for t in range(self.num_steps):
             start = time.perf_counter()
@@ -234,7 +236,7 @@ class Rollout:
                 self.reward_normalizer.update(reward, ended, valid)
                 arrays["reward"][t] = self.reward_normalizer.normalize(reward)
             arrays["terminated"][t], arrays["truncated"][t] = terminated, truncated
-            counted = self._count(reward, ended, valid)
+            counted = self._count(reward, ended, valid, info)
             returns += counted[0]
             lengths += counted[1]
             if valid is not None:  # the next row holds the final observation, and its value
@@ -264,9 +266,16 @@ class Rollout:
         return np.array(returns, np.float64), np.array(lengths, np.int64), seconds
 
     def _count(
-        self, reward: NDArray[Any], ended: NDArray[np.bool_], valid: NDArray[np.bool_] | None
+        self,
+        reward: NDArray[Any],
+        ended: NDArray[np.bool_],
+        valid: NDArray[np.bool_] | None,
+        info: Mapping[str, Any],
     ) -> tuple[list[float], list[int]]:
         """Returns and lengths of the episodes that ended with this step."""
+        if self._reports:
+            episode, over = info["episode"], info["_episode"]
+            return episode["r"][over].tolist(), episode["l"][over].tolist()
         if isinstance(self.env, VectorEnv):  # counts them itself, whichever path steps it
             return self.env.episode_return[ended].tolist(), self.env.episode_length[ended].tolist()
         self._running_return += reward if valid is None else np.where(valid, reward, 0.0)

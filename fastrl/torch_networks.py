@@ -2,8 +2,12 @@
 on.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,12 @@ from fastrl.cnn import ImageActorCritic
 from fastrl.networks import NativeNetwork, NetworkOptions, NetworkSpec, actor_critic, copy_named, free_vectors
 
 Float32 = NDArray[np.float32]
+SMALL = 200_000
+"""Parameters up to which a network of vectors runs on one thread: there, handing out work costs more."""
+CHUNK_BYTES = 2**24
+"""Of float32 inputs that go through a network together. With more, the memory allocator gives an update's
+activations back to the system and faults them in again, which was a third of the time.
+"""
 
 
 class TorchNetwork:
@@ -24,15 +34,24 @@ class TorchNetwork:
     ``grad``: optimiser and checkpoints see the same memory as the module. Nothing may replace them: use
     ``load_tensors`` (or ``load_state_dict``, which copies in place), not ``module.to``.
 
+    Calls run on ``threads`` threads, and leave torch's number of them as it was.
+
     Args:
         module: maps float32 or uint8 [B, ...] to [B, outputs], or to a tuple of such, which is joined.
-        compiled: whether to run the module through ``torch.compile``.
-        bf16: whether to run it under bfloat16 autocast; parameters and gradients stay float32.
+        compiled: whether to run the module through ``torch.compile``. Where that fails, as without a C++
+            compiler, a warning says why and the module runs eagerly.
+        bf16: whether to run it under bfloat16 autocast; parameters and gradients stay float32. Warns if this
+            processor can only emulate it.
         free: names and sizes of parameter vectors outside the module, initially 0.
+        shape: of one input; decides how many go through together, and on how many threads.
 
     Raises:
         ValueError: the module has no parameters, or some that are not float32 on the CPU.
     """
+
+    home = torch.device("cpu")
+    params: Any
+    grad: Any
 
     def __init__(
         self,
@@ -41,12 +60,28 @@ class TorchNetwork:
         compiled: bool = False,
         bf16: bool = False,
         free: tuple[tuple[str, int], ...] = (),
+        shape: tuple[int, ...] = (1,),
     ) -> None:
         self.module = module
         self.bf16 = bf16
         self._free = free
         self._flatten()
+        self.compiled = compiled
         self._run: Any = torch.compile(module) if compiled else module
+        self.chunk = min(256, 2 ** int(math.log2(max(8, CHUNK_BYTES // (4 * math.prod(shape))))))
+        small = len(shape) == 1 and len(self.params) <= SMALL
+        self.threads = 1 if small else torch.get_num_threads()
+        if bf16 and self.home.type == "cpu" and not _flags() & BF16_FLAGS:
+            warnings.warn(
+                "bf16=True: this processor has no bfloat16 instructions and emulates them slowly",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def __str__(self) -> str:
+        modes = {"bfloat16": self.bf16, "compiled": self.compiled, "eager": not self.compiled}
+        words = [mode for mode, holds in modes.items() if holds]
+        return f"torch, {', '.join(words)}, {self._where()}"
 
     def forward(self, x: NDArray[Any]) -> tuple[Float32, torch.Tensor]:
         """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
@@ -69,7 +104,8 @@ class TorchNetwork:
         if inputs:
             raise NotImplementedError("TorchNetwork: dL/dx is not offered by this executor")
         if params:
-            torch.autograd.backward(tape, torch.from_numpy(dy))
+            with self._threaded():
+                torch.autograd.backward(tape, torch.from_numpy(dy))
         return None
 
     def zero_grad(self) -> None:
@@ -95,10 +131,19 @@ class TorchNetwork:
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
         with self._precision():
-            return self._joined(self._run(x), len(x))
+            try:
+                y = self._run(x)
+            except Exception as error:
+                if not self.compiled:
+                    raise
+                y = self._eagerly(x, error)
+            return self._joined(y, len(x))
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext()
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        """The number of threads, too."""
+        with self._threaded(), torch.autocast(self.home.type, torch.bfloat16) if self.bf16 else nullcontext():
+            yield
 
     @staticmethod
     def _joined(y: Any, rows: int) -> torch.Tensor:
@@ -108,17 +153,38 @@ class TorchNetwork:
         out: torch.Tensor = y.float()
         return out
 
+    def _eagerly(self, x: torch.Tensor, error: Exception) -> Any:
+        """What the module gives without torch.compile, which failed; from now on."""
+        y = self.module(x)  # an error of the module's own is raised here
+        reason = " ".join(str(error).split())[:200]
+        warnings.warn(
+            f"compile=True: torch.compile failed, the network runs eagerly: {type(error).__name__}: {reason}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        self.compiled, self._run = False, self.module
+        return y
+
+    @contextmanager
+    def _threaded(self) -> Iterator[None]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
     def _flatten(self) -> None:
         parameters = list(self.module.parameters())
         if not parameters:
             raise ValueError("TorchNetwork: the module must have parameters")
         for name, parameter in self.module.named_parameters():
-            if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
+            if parameter.dtype != torch.float32 or parameter.device != self.home:
                 raise ValueError(
-                    f"TorchNetwork: parameter {name} must be float32 on cpu, got {parameter.dtype} on "
-                    f"{parameter.device}"
+                    f"TorchNetwork: parameter {name} must be float32 on {self.home}, got "
+                    f"{parameter.dtype} on {parameter.device}"
                 )
-        free = torch.zeros(sum(size for _, size in self._free))
+        free = torch.zeros(sum(size for _, size in self._free), device=self.home)
         flat = torch.cat([*(parameter.detach().reshape(-1) for parameter in parameters), free])
         grad = torch.zeros_like(flat)
         start = 0
@@ -127,8 +193,13 @@ class TorchNetwork:
             parameter.data = flat[start:stop].view(parameter.shape)
             parameter.grad = grad[start:stop].view(parameter.shape)
             start = stop
-        self.params: Float32 = flat.numpy()
-        self.grad: Float32 = grad.numpy()
+        self.params, self.grad = self._vectors(flat, grad)
+
+    def _where(self) -> str:
+        return f"{self.threads} thread{'s' * (self.threads > 1)}"
+
+    def _vectors(self, flat: torch.Tensor, grad: torch.Tensor) -> tuple[Any, Any]:
+        return flat.numpy(), grad.numpy()
 
 
 class TorchMLP(TorchNetwork):
@@ -149,7 +220,9 @@ class TorchMLP(TorchNetwork):
     def __init__(self, spec: NetworkSpec, rng: np.random.Generator, options: NetworkOptions) -> None:
         self.native = NativeNetwork(spec, rng)
         module = _Dense(self.native)
-        super().__init__(module, compiled=options.compiled, bf16=options.bf16, free=spec.free)
+        super().__init__(
+            module, compiled=options.compiled, bf16=options.bf16, free=spec.free, shape=(spec.inputs,)
+        )
 
     def infer(self, x: NDArray[Any]) -> Float32:
         """y alone, by the native executor."""
@@ -173,12 +246,20 @@ def build(
     Raises:
         ValueError: a module whose output is not ``columns + 1`` wide.
     """
+    make: Callable[..., TorchNetwork] = TorchNetwork
+    if options.device != "cpu":
+        from fastrl.torch_device import DeviceNetwork, cuda_device
+
+        make = partial(DeviceNetwork, device=cuda_device(options.device))
     if module is None and trunk == "mlp":
         rng = np.random.Generator(np.random.PCG64(seed))
-        return TorchMLP(actor_critic(shape[0], columns, options, free), rng, options)
+        spec = actor_critic(shape[0], columns, options, free)
+        if options.device == "cpu":
+            return TorchMLP(spec, rng, options)
+        module = _Dense(NativeNetwork(spec, rng))
     if module is None:
         module = ImageActorCritic(trunk, shape, columns, int(seed.generate_state(1)[0]))
-    network = TorchNetwork(module, compiled=options.compiled, bf16=options.bf16, free=free)
+    network = make(module, compiled=options.compiled, bf16=options.bf16, free=free, shape=shape)
     y = network.infer(np.zeros((2, *shape), np.uint8 if len(shape) == 3 else np.float32))
     if y.shape != (2, columns + 1):
         raise ValueError(
@@ -186,6 +267,14 @@ def build(
             f"and the value, or a tuple of these two; for 2 observations it gave {list(y.shape)}"
         )
     return network
+
+
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Instructions with which a processor computes in bfloat16, as Linux names them on x86-64 and aarch64."""
+
+
+def _flags() -> set[str]:
+    return set(Path("/proc/cpuinfo").read_text().split())
 
 
 class _Dense(nn.Module):

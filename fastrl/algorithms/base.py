@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl import checkpoint
-from fastrl.envs import make_training_env
+from fastrl.envs import can_make, make_training_env
 from fastrl.observations import batch_one
 
 EPISODE_WINDOW = 100
@@ -30,6 +30,9 @@ class AlgorithmConfig:
     """Seed of everything random; one seed repeats a run bit for bit on one machine."""
     num_envs: int = 8
     """Environments stepped side by side."""
+    num_workers: int = 0
+    """Processes that step environments which are not compiled; 0: this process does. A handful pays where a
+    step takes a millisecond, as many as there are environments where it waits."""
     gamma: float = 0.99
     """Discount factor, in [0, 1]."""
     engine: Literal["auto", "native", "torch"] = "auto"
@@ -38,6 +41,7 @@ class AlgorithmConfig:
     def __post_init__(self) -> None:
         self.require("total_timesteps", self.total_timesteps >= 1, "must be >= 1")
         self.require("num_envs", self.num_envs >= 1, "must be >= 1")
+        self.require("num_workers", self.num_workers >= 0, "must be >= 0")
         self.require("gamma", 0.0 <= self.gamma <= 1.0, "must be in [0, 1]")
         self.require("engine", self.engine in ("auto", "native", "torch"), "must be auto, native or torch")
 
@@ -64,9 +68,9 @@ class Algorithm(ABC):
     """An agent that learns. Subclasses say what it is made of and how a batch updates it.
 
     Args:
-        env: id of a Gymnasium environment (compiled where fastrl has it), or a vector environment in
-        SAME_STEP
-            autoreset mode, whose number of environments then replaces ``num_envs``.
+        env: id of an environment (compiled where fastrl has it), a function that makes one, or a vector
+            environment, whose number of environments then replaces ``num_envs``; see
+            ``fastrl.envs.make_training_env``.
         config: the configuration; default: that of the algorithm.
         policy: a torch module of your own instead of the configured network; see the algorithm for its
             output. With an attribute ``recurrent_state_size`` it is recurrent: see
@@ -89,9 +93,9 @@ class Algorithm(ABC):
                     f"{self.name()}: unknown field {name!r}, not among {', '.join(sorted(known))}"
                 )
         config = replace(config or self.Config(), **overrides)
-        self.env_id, self.env = make_training_env(env, config.num_envs)
-        self.env_source = env if callable(env) else self.env_id
-        """What evaluation makes its environments from."""
+        self.env_id, self.env = make_training_env(env, config.num_envs, config.num_workers)
+        self.env_source = env if callable(env) else self.env_id if can_make(self.env_id) else None
+        """What evaluation makes its environments from; None for vector environments that have no id."""
         self.config = replace(config, num_envs=self.env.num_envs)
         self.num_timesteps = 0
         """Environment steps learned from so far."""
@@ -115,6 +119,8 @@ class Algorithm(ABC):
 
     source: Any
     """Gives the batches: has ``next()``, ``steps``, ``state()`` and ``load_state()``."""
+    network: Any
+    """What acts; its ``str`` says how it runs."""
 
     @abstractmethod
     def setup(self) -> None:
@@ -165,9 +171,8 @@ class Algorithm(ABC):
                 Python.
             progress: whether to show a live display.
             log_dir: run folder for config.json, CSV and TensorBoard logs and checkpoints; None keeps nothing.
-            eval_interval: steps between evaluations (default: ten in all, if ``log_dir`` is given); the best
-            agent's
-                checkpoint is kept.
+            eval_interval: steps between evaluations (default: ten in all, if ``log_dir`` is given and the
+                environment is one that can be made again); the best agent's checkpoint is kept.
             eval_episodes: episodes of an evaluation.
             checkpoint_interval: steps between checkpoints (default: ten in all).
 
