@@ -27,14 +27,15 @@ def grayscale(
 
     Args:
         frame: uint8 [N, height, width, 3], of any strides.
-        out: uint8 [N, height, width], C-contiguous, sharing no memory with ``frame``; returned. None: a new one.
+        out: uint8 [N, height, width], C-contiguous, sharing no memory with ``frame``; returned.
+            None: a new one.
         backend: ``"cpp"``, ``"reference"``, or None for the default.
 
     Raises:
         TypeError: not uint8 arrays.
         ValueError: a wrong shape, or an ``out`` that will not do.
 
-    Source: Bellemare et al. 2013, The Arcade Learning Environment; the coefficients are those of its palettes.
+    Source: Bellemare et al. 2013, The Arcade Learning Environment; its palettes have these coefficients.
     """
     shape = require_images("grayscale", "frame", frame, channels=(3,))
     out = require_out("grayscale", out, shape[:3], frame)
@@ -58,8 +59,8 @@ def grayscale_resize(
         out[i, j] = round(Σ_y Σ_x overlap(y, cell i) · overlap(x, cell j) · g[y, x]),   halves to even
 
     Overlaps are shares of a cell and sum to 1. Sums are in float32, along rows first, as OpenCV's
-    ``INTER_AREA`` has them: equal to it to the bit unless both sides shrink by whole factors (there it adds
-    integers, which differs by at most 1), and to what ``ale_py``'s vector environment and Gymnasium's
+    ``INTER_AREA`` has them: equal to it to the bit unless both sides are halved (there it rounds
+    halves up, which differs by 1), and to what ``ale_py``'s vector environment and Gymnasium's
     ``AtariPreprocessing`` make of 210x160 screens. Enlarging is refused.
 
     Args:
@@ -102,8 +103,8 @@ def push_frames(
 
     ``frame`` goes to ``ring[:, slot]``; where ``begin``, the size - 1 slots before become ``padding``, or the
     frame itself, so that nothing of an earlier episode is left. The stacks are
-    ``ring[:, slot - size + 1 : slot + 1]``, oldest first. Before ``slot`` passes the end, the caller moves the
-    last size - 1 frames to the front.
+    ``ring[:, slot - size + 1 : slot + 1]``, oldest first. Before ``slot`` passes the end, the caller moves
+    the last size - 1 frames to the front.
 
     Args:
         ring: [N, slots, ...], of any dtype without objects, C-contiguous; changed in place.
@@ -118,7 +119,7 @@ def push_frames(
 
     Raises:
         TypeError: a wrong dtype.
-        ValueError: a wrong shape, ``slot`` or ``size`` out of range, memory that will not do; nothing changed.
+        ValueError: a wrong shape, ``slot`` or ``size`` out of range, unsuitable memory; nothing changed.
     """
     require_push(ring, slot, frame, begin, size, padding, out)
     resolve("frames", "push_frames", "cpu", backend)(ring, slot, frame, begin, size, padding, only, out)

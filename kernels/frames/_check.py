@@ -24,7 +24,8 @@ def require_images(op: str, name: str, x: object, channels: tuple[int, ...]) -> 
     known = any(x.ndim == 3 if c == 0 else x.ndim == 4 and x.shape[3] == c for c in channels)
     if not known or 0 in x.shape[1:3]:
         raise ValueError(f"{wanted}, of at least one pixel, got {describe(x)}")
-    return x.shape
+    shape: tuple[int, ...] = x.shape
+    return shape
 
 
 def require_same_images(op: str, name: str, x: object, frame: NDArray[np.uint8]) -> None:

@@ -1,4 +1,4 @@
-"""The frames family in NumPy: the definition of its ops. Resizing sums in float32, whose order is part of it."""
+"""The frames family in NumPy: the definition of its ops, of which the order of float32 sums is part."""
 
 import math
 from typing import Any

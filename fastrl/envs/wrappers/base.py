@@ -28,8 +28,8 @@ class Transition:
     done: Bools
     """[N]: the episode ended in this step."""
     began: Bools
-    """[N]: ``obs`` is the first of an episode: with NEXT_STEP where this step only reset, with SAME_STEP where
-    ``done``, with DISABLED nowhere.
+    """[N]: ``obs`` is the first of an episode: with NEXT_STEP where this step only reset, with SAME_STEP
+    where ``done``, with DISABLED nowhere.
     """
     valid: Bools | None
     """[N]: False where this step only reset; None: nowhere."""
@@ -201,7 +201,8 @@ class EpisodeWrapper(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             )
         space = self.env.single_observation_space
         finals = [info["final_obs"][env] for env in envs]
-        return concatenate(space, finals, create_empty_array(space, len(finals)))
+        empty: Any = create_empty_array(space, len(finals))
+        return concatenate(space, finals, empty)
 
     def _with_finals(self, info: dict[str, Any], envs: NDArray[np.intp], finals: Any) -> dict[str, Any]:
         """``info`` with other final observations of some environments."""

@@ -44,9 +44,9 @@ class _Statistics(EpisodeWrapper):
 class NormalizeObservation(_Statistics):
     """Observations minus their running mean, over their standard deviation, clipped; float32.
 
-    The semantics of training with ``normalize_observations``: statistics (``fastrl.normalize.RunningMeanStd``,
-    no starting pseudo-count) take in each observation that is acted on, final ones never, and a step is
-    normalised by statistics that include it. ``info["final_obs"]`` is normalised. Statistics of several
+    The semantics of training: statistics (``fastrl.normalize.RunningMeanStd``, no starting pseudo-count) take
+    in each observation that is acted on, final ones never, and a step is normalised by statistics that
+    include it. ``info["final_obs"]`` is normalised. Statistics of several
     environments are put together by ``statistics.merge``.
 
     ``gymnasium.wrappers.vector.NormalizeObservation`` takes in final observations too, starts from 1e-4
@@ -106,8 +106,8 @@ class NormalizeObservation(_Statistics):
 class NormalizeReward(_Statistics):
     """Rewards over the standard deviation of the running discounted return, clipped.
 
-    The semantics of training with ``normalize_rewards``: ``fastrl.normalize.ReturnNormalizer``, whose docstring
-    has the equation. Steps that only reset count nowhere and keep reward 0.
+    The semantics of training: ``fastrl.normalize.ReturnNormalizer``, whose docstring has the equation. Steps
+    that only reset count nowhere and keep reward 0.
 
     ``gymnasium.wrappers.vector.NormalizeReward`` lets the last reward of a terminated episode stand alone,
     carries the return of a truncated one over, starts from 1e-4 returns of mean 0, and does not clip.

@@ -58,7 +58,7 @@ class ClipReward(_Reward):
 class SignReward(_Reward):
     """Rewards reduced to -1, 0 or 1: the clipping of Atari agents.
 
-    Source: Mnih et al. 2015, Human-level control through deep reinforcement learning, Methods: Training details.
+    Source: Mnih et al. 2015, Human-level control through deep reinforcement learning, Methods.
     """
 
     def _rewards(self, reward: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -87,7 +87,7 @@ class ScaleReward(_Reward):
 
 
 class PotentialShaping(EpisodeWrapper):
-    """Rewards plus F = γ Φ(s') - Φ(s), which leaves every policy's rank, and so the optimal ones, as they are.
+    """Rewards plus F = γ Φ(s') - Φ(s), which leaves the order of policies, and so the optimal ones, alone.
 
     Φ of a terminal state is 0, whatever the function says: else the bonus would depend on where episodes end
     (Grzes 2017). At a truncation the episode could have gone on, so Φ of its final observation counts. The
@@ -95,8 +95,8 @@ class PotentialShaping(EpisodeWrapper):
 
     Args:
         env: any vector environment.
-        potential: Φ, a function of observations [M, ...] that returns M numbers, or an array [n] over Discrete
-            observations. Called once a step; with SAME_STEP once more where episodes were truncated.
+        potential: Φ, a function of observations [M, ...] that returns M numbers, or an array [n] over
+            Discrete observations. Called once a step; with SAME_STEP once more where episodes were truncated.
         gamma: the agent's discount, in [0, 1]: with another one optimal policies may change.
 
     Raises:

@@ -18,9 +18,9 @@ from fastrl.kernels._check import require_positive
 class FrameSkip(EpisodeWrapper):
     """Repeats each action ``skip`` times; observes the larger value of the last two frames, sums rewards.
 
-    An environment whose episode ends stops there: its observation is of the last two frames of this step, or of
-    one if there was no other. (``gymnasium.wrappers.MaxAndSkipObservation`` gives frames of an earlier step
-    then.) Infos are those of the last frame.
+    An environment whose episode ends stops there: its observation is of the last two frames of this step, or
+    of one if there was no other. (``gymnasium.wrappers.MaxAndSkipObservation`` then gives frames of an earlier
+    step.) Infos are those of the last frame.
 
     The environments of a vector step together: one that ended is stepped on, in vain, until the others are
     through, and then reset once more by ``reset_mask``, which the environment must take. So a stochastic
@@ -36,13 +36,17 @@ class FrameSkip(EpisodeWrapper):
     Source: Mnih et al. 2015, Human-level control through deep reinforcement learning, Methods: Preprocessing.
     """
 
+    _state = ("_obs",)
+
     def __init__(self, env: gymnasium.vector.VectorEnv[Any, Any, Any], skip: int = 4) -> None:
         super().__init__(env)
         self.skip = operator.index(skip)
         require_positive(self._name, "skip", self.skip)
-        if not isinstance(env.single_observation_space, spaces.Box | spaces.MultiBinary):
-            raise TypeError(f"{self._name}: observations must be Box, got {env.single_observation_space}")
+        space = env.single_observation_space
+        if not isinstance(space, spaces.Box):
+            raise TypeError(f"{self._name}: observations must be Box, got {space}")
         self._fresh = env is env.unwrapped and getattr(env, "copy", False) is True
+        self._obs: NDArray[Any] = np.zeros((env.num_envs, *space.shape), space.dtype)  # the last returned
 
     def step(self, actions: Any) -> Step:
         """Up to ``skip`` steps of every environment.
@@ -56,10 +60,12 @@ class FrameSkip(EpisodeWrapper):
             window.advance()
         step = window.finish()
         self._ended = window.done
+        self._obs[...] = step[0]
         return step
 
     def _begin(self, obs: Any, info: dict[str, Any], began: Bools) -> tuple[Any, dict[str, Any]]:
-        return self._observe(obs, None), info
+        self._obs[began] = self._observe(obs[began], None)
+        return self._obs.copy(), info
 
     def _observe(self, frame: NDArray[Any], before: NDArray[Any] | None) -> NDArray[Any]:
         """Observations [M, ...] of the last frames and of those before."""
@@ -95,6 +101,7 @@ class GrayscaleResize(FrameSkip):
         shape = grayscale_resize(np.zeros((1, *(space.shape or ())), space.dtype), size=size).shape[1:]
         self.single_observation_space = spaces.Box(0, 255, shape, np.uint8)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        self._obs = np.zeros((env.num_envs, *shape), np.uint8)
 
     def _observe(self, frame: NDArray[Any], before: NDArray[Any] | None) -> NDArray[Any]:
         return grayscale_resize(frame, before, size=self.size)
@@ -108,7 +115,7 @@ class _Window:
         self.env = skip.env
         self.actions = actions
         n = skip.num_envs
-        self.resetting = skip._ended.copy()  # with NEXT_STEP
+        self.resetting = skip._ended & (skip.mode is AutoresetMode.NEXT_STEP)
         self.running = ~self.resetting
         self.done = np.zeros(n, np.bool_)
         self.stale = np.zeros(n, np.bool_)  # stepped on after its end
@@ -153,7 +160,8 @@ class _Window:
         wrapper, frame, info = self.wrapper, self.frame, self.info
         same_step = wrapper.mode is AutoresetMode.SAME_STEP
         obs = None if frame is None else wrapper._observe(frame, self.before)
-        first, first_info = None, {}
+        first: Any = None
+        first_info: dict[str, Any] = {}
         reset = self.stale if same_step else self.resetting
         if reset.any():
             first, first_info = wrapper._reset_some(reset)
@@ -192,6 +200,6 @@ class _Window:
         }
         if reset.any():
             info = replaced(info, first_info, reset)
-        for who, last, _ in self.ends:
-            info = self.wrapper._with_finals(info, np.flatnonzero(who), last)
+        envs = np.concatenate([np.flatnonzero(who) for who, _, _ in self.ends])
+        info = self.wrapper._with_finals(info, envs, np.concatenate([last for _, last, _ in self.ends]))
         return {**info, "_final_obs": self.done.copy(), **finals}

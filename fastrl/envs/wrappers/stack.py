@@ -7,7 +7,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space, create_zero_array
+from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers.utils import create_zero_array
 from numpy.typing import NDArray
 
 from fastrl import _core
@@ -25,8 +26,8 @@ class FrameStack(EpisodeWrapper):
     episode before is ever in it. ``info["final_obs"]`` holds stacks. Each environment's row equals what
     ``gymnasium.wrappers.FrameStackObservation`` over it gives.
 
-    With ``actions`` an observation is a Dict of ``"observation"`` [size, ...] and ``"action"``, whose item j is
-    the action that led to observation j; zeros where there was none.
+    With ``actions`` an observation is a Dict of ``"observation"`` [size, ...] and ``"action"``, whose item j
+    is the action that led to observation j; zeros where there was none.
 
     Frames live in a ring (``fastrl.kernels.push_frames``): a step writes one frame an environment.
 
@@ -120,7 +121,7 @@ class FrameStack(EpisodeWrapper):
         """Actions as their ring keeps them.
 
         Raises:
-            TypeError, ValueError: they are not of the action space's shape, or out of the range of one-hot ones.
+            TypeError, ValueError: not of the action space's shape, or one-hot ones out of its range.
         """
         if self._actions is None:
             return None
@@ -199,4 +200,4 @@ class Ring:
 def _zero(op: str, name: str, space: spaces.Space[Any]) -> NDArray[Any]:
     if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise TypeError(f"{op}: {name} must be arrays of numbers, got {space}")
-    return np.ascontiguousarray(create_zero_array(space), space.dtype)
+    return np.array(create_zero_array(space), space.dtype)

@@ -1,0 +1,135 @@
+"""What tests of wrappers share: an environment made for them, and the comparison of two vector environments."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+
+class Toy(gymnasium.Env):  # type: ignore[type-arg]
+    """Everything follows from ``index`` and the actions since the last reset; episodes last a dozen steps.
+
+    Terminations, truncations, and both at once.
+    """
+
+    def __init__(self, index: int, observation_space: Any = None, action_space: Any = None) -> None:
+        self.index = index
+        self.observation_space = observation_space or spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        self.action_space = action_space or spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        super().reset(seed=seed)
+        self.history = [self.index]
+        return self._obs(), {"age": 0}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.history.append(int(np.sum(np.asarray(action) * 1000)))
+        random = np.random.default_rng([abs(x) for x in self.history])
+        terminated, truncated = (random.random(2) < [0.05, 0.05]).tolist()
+        if random.random() < 0.02:
+            terminated = truncated = True
+        info = {"age": len(self.history) - 1} if random.random() < 0.8 else {}
+        return self._obs(), float(random.normal()), terminated, truncated, info
+
+    def _obs(self) -> Any:
+        space = self.observation_space
+        random = np.random.default_rng([7, *(abs(x) for x in self.history)])
+        if isinstance(space, spaces.Discrete):
+            return np.int64(random.integers(int(space.n)) + space.start)
+        if space.dtype == np.uint8:
+            return random.integers(0, 256, space.shape, np.uint8)
+        return random.normal(size=space.shape).astype(space.dtype)
+
+
+def assert_equal(ours: Any, theirs: Any) -> None:
+    """Same values, dtypes and shapes, in nested tuples, dicts and object arrays as well."""
+    if isinstance(theirs, tuple | list):
+        assert len(ours) == len(theirs)
+        for a, b in zip(ours, theirs, strict=True):
+            assert_equal(a, b)
+    elif isinstance(theirs, dict):
+        assert set(ours) == set(theirs)
+        for key in theirs:
+            assert_equal(ours[key], theirs[key])
+    elif isinstance(theirs, np.ndarray) and theirs.dtype == object:
+        assert_equal(list(ours), list(theirs))
+    elif isinstance(theirs, np.ndarray):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+    else:
+        assert ours == theirs
+
+
+def same_run(
+    ours: Any,
+    theirs: Any,
+    steps: int = 700,
+    *,
+    info: bool = True,
+    compare: Callable[[Any, Any], None] = assert_equal,
+) -> dict[str, int]:
+    """The same random actions and resets to both; counts the ends of episodes."""
+    mode, num_envs = ours.metadata["autoreset_mode"], ours.num_envs
+    random = np.random.default_rng(0)
+    ours.action_space.seed(0)
+    seen = {"terminated": 0, "truncated": 0, "both": 0, "resets": 0}
+    stepped = 5 if info else 4
+    compare(ours.reset(seed=3)[: 1 + info], theirs.reset(seed=3)[: 1 + info])
+    for step in range(steps):
+        actions = ours.action_space.sample()
+        result, expected = ours.step(actions), theirs.step(actions)
+        compare(result[:stepped], expected[:stepped])
+        if not info and "final_obs" in expected[4]:
+            compare(result[4]["final_obs"], expected[4]["final_obs"])
+            compare(result[4]["_final_obs"], expected[4]["_final_obs"])
+        _, _, terminated, truncated, _ = expected
+        done = terminated | truncated
+        seen["terminated"] += int(terminated.sum())
+        seen["truncated"] += int(truncated.sum())
+        seen["both"] += int((terminated & truncated).sum())
+        mask = done.copy() if mode is AutoresetMode.DISABLED else np.zeros(num_envs, np.bool_)
+        if step % 29 == 28:
+            mask |= random.random(num_envs) < 0.5
+        if mask.any():
+            seen["resets"] += 1
+            options = {"reset_mask": mask}
+            compare(ours.reset(options=options)[0], theirs.reset(options=dict(options))[0])
+            assert options == {"reset_mask": mask}
+    return seen
+
+
+@pytest.fixture(params=list(AutoresetMode), ids=lambda mode: mode.value)
+def mode(request: pytest.FixtureRequest) -> AutoresetMode:
+    assert isinstance(request.param, AutoresetMode)
+    return request.param
+
+
+@pytest.fixture
+def toys(mode: AutoresetMode) -> Callable[..., SyncVectorEnv]:
+    """``toys(wrapper, num_envs=5, **spaces)``: environments side by side, each wrapped alone."""
+
+    def make(
+        wrapper: Callable[[Any], Any] | None = None, num_envs: int = 5, **options: Any
+    ) -> SyncVectorEnv:
+        functions = [
+            lambda i=i: (wrapper or (lambda env: env))(Toy(i, **options)) for i in range(num_envs)
+        ]
+        return SyncVectorEnv(functions, autoreset_mode=mode)
+
+    return make
+
+
+@pytest.fixture
+def run() -> Callable[..., dict[str, int]]:
+    """``same_run``."""
+    return same_run
+
+
+@pytest.fixture
+def equal() -> Callable[[Any, Any], None]:
+    """``assert_equal``."""
+    return assert_equal
