@@ -112,12 +112,8 @@ def mode(request: pytest.FixtureRequest) -> AutoresetMode:
 def toys(mode: AutoresetMode) -> Callable[..., SyncVectorEnv]:
     """``toys(wrapper, num_envs=5, **spaces)``: environments side by side, each wrapped alone."""
 
-    def make(
-        wrapper: Callable[[Any], Any] | None = None, num_envs: int = 5, **options: Any
-    ) -> SyncVectorEnv:
-        functions = [
-            lambda i=i: (wrapper or (lambda env: env))(Toy(i, **options)) for i in range(num_envs)
-        ]
+    def make(wrapper: Callable[[Any], Any] | None = None, num_envs: int = 5, **options: Any) -> SyncVectorEnv:
+        functions = [lambda i=i: (wrapper or (lambda env: env))(Toy(i, **options)) for i in range(num_envs)]
         return SyncVectorEnv(functions, autoreset_mode=mode)
 
     return make

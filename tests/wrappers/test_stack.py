@@ -129,7 +129,9 @@ def test_what_was_returned_stays(toys: Any) -> None:
 
 
 def test_copies_and_states_continue_alike(mode: AutoresetMode, run: Any, equal: Any) -> None:
-    env = FrameStack(VectorEnv("CartPole-v1", 4, autoreset_mode=mode, max_episode_steps=9), 3, actions="one_hot")
+    env = FrameStack(
+        VectorEnv("CartPole-v1", 4, autoreset_mode=mode, max_episode_steps=9), 3, actions="one_hot"
+    )
     env.reset(seed=0)
     for _ in range(7):
         env.step(env.action_space.sample())

@@ -104,7 +104,7 @@ class EpisodeWrapper(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             began = np.zeros_like(done)
         step = Transition(obs, reward, terminated, truncated, info, done, began, valid)
         self._change(step, taken)
-        self._ended = done
+        self._ended = step.done
         return step.result
 
     def get_state(self) -> dict[str, Any]:
@@ -221,28 +221,31 @@ class EpisodeWrapper(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
 
 
 def replaced(base: Any, other: Any, mask: Bools) -> Any:
-    """``base`` with the rows of ``other`` where ``mask``: arrays [N, ...], and dicts and tuples of them.
-
-    A dict may lack what the other has: infos do. There, zeros or None stand for what is missing.
-    """
+    """Observations ``base`` with the rows of ``other`` where ``mask``: arrays [N, ...], dicts, tuples of them."""
     if isinstance(base, dict):
-        return {key: _replaced_item(base, other, key, mask) for key in {**base, **other}}
+        return {key: replaced(base[key], other[key], mask) for key in base}
     if isinstance(base, tuple):
         return tuple(replaced(a, b, mask) for a, b in zip(base, other, strict=True))
     rows = np.array(base)
-    if rows.ndim:  # else it is of no single environment
-        rows[mask] = np.asarray(other)[mask]
+    rows[mask] = np.asarray(other)[mask]
     return rows
 
 
-def _replaced_item(base: dict[str, Any], other: dict[str, Any], key: str, mask: Bools) -> Any:
-    a, b = (x.get(key) for x in (base, other))
-    if isinstance(a if b is None else b, dict):
-        return replaced(a or {}, b or {}, mask)
-    blank = np.zeros_like(a if b is None else b)
-    if blank.dtype == object:
-        blank[...] = None
-    return replaced(blank if a is None else a, blank if b is None else b, mask)
+def replaced_info(base: dict[str, Any], other: dict[str, Any], mask: Bools) -> dict[str, Any]:
+    """Infos ``base`` with the rows of ``other`` where ``mask``; either may have keys that the other lacks."""
+    info = {key: _replaced_value(base.get(key), other.get(key), mask) for key in {**base, **other}}
+    sent_by_none = {key for key in info if f"_{key}" in info and not info[f"_{key}"].any()}
+    return {key: value for key, value in info.items() if key.removeprefix("_") not in sent_by_none}
+
+
+def _replaced_value(base: Any, other: Any, mask: Bools) -> Any:
+    known = other if base is None else base
+    if isinstance(known, dict):
+        return replaced_info(base or {}, other or {}, mask)
+    if np.ndim(known) == 0:  # of no single environment
+        return known
+    blank = np.full_like(known, None) if np.asarray(known).dtype == object else np.zeros_like(known)
+    return replaced(blank if base is None else base, blank if other is None else other, mask)
 
 
 def signals(reward: Any, terminated: Any, truncated: Any) -> tuple[NDArray[np.float64], Bools, Bools]:

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import iterate
 
-from fastrl.envs.wrappers.base import Bools, EpisodeWrapper, Step, Transition, replaced
+from fastrl.envs.wrappers.base import Bools, EpisodeWrapper, Step, Transition, replaced, replaced_info
 from fastrl.kernels._check import require_positive
 
 
@@ -65,7 +65,7 @@ class TimeLimit(EpisodeWrapper):
             step.truncated = step.truncated & ~self._cut
             first, first_info = self._reset_some(self._cut)
             step.obs = replaced(step.obs, first, self._cut)
-            step.info = replaced(step.info, first_info, self._cut)
+            step.info = replaced_info(step.info, first_info, self._cut)
             step.reward[self._cut] = 0
             step.terminated[self._cut] = False
         elapsed = self._elapsed + 1
@@ -89,8 +89,8 @@ class TimeLimit(EpisodeWrapper):
         info = self._with_finals(step.info, envs, [deepcopy(rows[env]) for env in envs])
         final = {"final_info": info.pop("final_info", {}), "_final_info": info.pop("_final_info", cut)}
         last = {key: value for key, value in info.items() if key not in ("final_obs", "_final_obs")}
-        final = replaced(final, {"final_info": last, "_final_info": cut}, cut)
+        final = replaced_info(final, {"final_info": last, "_final_info": cut}, cut)
         first, first_info = self._reset_some(cut)
         step.obs = replaced(step.obs, first, cut)
         ends = {"final_obs": info["final_obs"], "_final_obs": step.done.copy(), **final}
-        step.info = {**replaced(last, first_info, cut), **ends}
+        step.info = {**replaced_info(last, first_info, cut), **ends}

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from fastrl.envs.wrappers.base import Bools, EpisodeWrapper, Step, replaced, signals
+from fastrl.envs.wrappers.base import Bools, EpisodeWrapper, Step, replaced_info, signals
 from fastrl.kernels import grayscale_resize
 from fastrl.kernels._check import require_positive
 
@@ -180,9 +180,9 @@ class _Window:
             for who, last, last_info in self.ends:
                 obs[who] = last
                 if last_info is not info:
-                    info = replaced(info, last_info, who)
+                    info = replaced_info(info, last_info, who)
             if first is not None:
-                info = replaced(info, first_info, reset)
+                info = replaced_info(info, first_info, reset)
         if first is not None:
             obs[reset] = wrapper._observe(np.ascontiguousarray(first[reset]), None)
         return obs, self.reward, self.terminated, self.truncated, info
@@ -194,12 +194,12 @@ class _Window:
         finals: dict[str, Any] = {}
         for who, _, last_info in self.ends:
             found = {key: last_info[key] for key in ("final_info", "_final_info") if key in last_info}
-            finals = replaced(finals, found, who)
+            finals = replaced_info(finals, found, who)
         info = {
             key: value for key, value in info.items() if key.lstrip("_") not in ("final_obs", "final_info")
         }
         if reset.any():
-            info = replaced(info, first_info, reset)
+            info = replaced_info(info, first_info, reset)
         envs = np.concatenate([np.flatnonzero(who) for who, _, _ in self.ends])
         info = self.wrapper._with_finals(info, envs, np.concatenate([last for _, last, _ in self.ends]))
         return {**info, "_final_obs": self.done.copy(), **finals}
