@@ -59,8 +59,8 @@ def grayscale_resize(
         out[i, j] = round(Σ_y Σ_x overlap(y, cell i) · overlap(x, cell j) · g[y, x]),   halves to even
 
     Overlaps are shares of a cell and sum to 1. Sums are in float32, along rows first, as OpenCV's
-    ``INTER_AREA`` has them: equal to it to the bit unless both sides are halved (there it rounds
-    halves up, which differs by 1), and to what ``ale_py``'s vector environment and Gymnasium's
+    ``INTER_AREA`` has them: equal to it to the bit unless both sides shrink by whole factors (there it
+    adds integers, which differs by at most 1), and to what ``ale_py``'s vector environment and Gymnasium's
     ``AtariPreprocessing`` make of 210x160 screens. Enlarging is refused.
 
     Args:

@@ -221,7 +221,7 @@ class EpisodeWrapper(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
 
 
 def replaced(base: Any, other: Any, mask: Bools) -> Any:
-    """Observations ``base`` with the rows of ``other`` where ``mask``: arrays [N, ...], dicts, tuples of them."""
+    """Observations ``base`` with the rows of ``other`` where ``mask``: arrays, or dicts and tuples of them."""
     if isinstance(base, dict):
         return {key: replaced(base[key], other[key], mask) for key in base}
     if isinstance(base, tuple):

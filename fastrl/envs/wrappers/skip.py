@@ -19,8 +19,8 @@ class FrameSkip(EpisodeWrapper):
     """Repeats each action ``skip`` times; observes the larger value of the last two frames, sums rewards.
 
     An environment whose episode ends stops there: its observation is of the last two frames of this step, or
-    of one if there was no other. (``gymnasium.wrappers.MaxAndSkipObservation`` then gives frames of an earlier
-    step.) Infos are those of the last frame.
+    of one if there was no other. (``gymnasium.wrappers.MaxAndSkipObservation`` then gives frames of an
+    earlier step.) Infos are those of the last frame.
 
     The environments of a vector step together: one that ended is stepped on, in vain, until the others are
     through, and then reset once more by ``reset_mask``, which the environment must take. So a stochastic
