@@ -1,6 +1,6 @@
 """Env-steps a second of compiled environments against Gymnasium's, through the public ``VectorEnv.step``.
 
-    python bench/bench_envs.py [--envs CartPole-v1 Pendulum-v1] [--num-envs 1 8 64 1024 8192] [--rounds 9]
+    python bench/bench_envs.py [--envs CartPole-v1 ...] [--num-envs 1 8 64 1024 8192] [--rounds 9]
                                [--json FILE]
 
 One thread, NEXT_STEP autoreset, int64 or float32 actions drawn beforehand. A step reads the actions and
@@ -8,7 +8,7 @@ returns observations float32, rewards float64 and two flag arrays: fresh ones, u
 SyncVectorEnv and ours return the same bytes, which is checked before anything is timed; ``mode="fast"``
 returns the same but for float32 rounding, which is checked over the first steps. CartPoleVectorEnv seeds all
 envs from one generator, so it is checked a step at a time from our states; its rewards are float32. Gymnasium
-has no such vectorised Pendulum.
+has no other vectorised one of these.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SYNC_CAP = 1024  # SyncVectorEnv is flat long before, and 8192 of its envs take 
 Maker = Callable[[int], Any]
 OURS, SYNC, NUMPY = "fastrl", "SyncVectorEnv", "CartPoleVectorEnv"
 FAST = "fastrl fast"
-IDS = ("CartPole-v1", "Pendulum-v1")
+IDS = ("CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Acrobot-v1", "Pendulum-v1")
 
 
 def makers(env_id: str) -> dict[str, Maker]:

@@ -156,7 +156,7 @@ void count_envs(EnvMode mode, const EnvsTable& table) {
   const int64_t n = 64;
   for (int64_t kernel = 0; kernel < table.size; ++kernel) {
     const bool discrete = table.kernel[kernel].action_size == 0;
-    const double option = discrete ? 0.0 : 10.0;  // CartPole's usual reward, Pendulum's gravity
+    const double option = table.kernel[kernel].name == std::string("Pendulum") ? 10.0 : 0.0;  // gravity
     VecEnv env(mode, kernel, n, 500, Autoreset::same_step, &option, 1);
     for (uint32_t i = 0; i < n; ++i) env.seed(i, &i, 1);
     env.reset(nullptr, env.kernel().bounds);

@@ -73,9 +73,35 @@ def family(file: dict[str, Any]) -> tuple[str, str]:
     return markdown(rows), f"median of {file['rounds']} rounds, {packages}"
 
 
+def simulators(cases: dict[str, Any]) -> tuple[str, str]:
+    """A table for each case, and what the caption adds."""
+    columns = {
+        "steps_per_cpu_s": "steps per CPU second",
+        "steps_per_s": "steps per second",
+        "simulator_share": "simulator's share",
+        "peak_mb": "peak memory, MB",
+        "last20": "last 20 episodes",
+    }
+    tables, versions = [], {}
+    for part in cases.values():
+        title = f"{part['case']['title']}, {part['rounds']} runs"
+        rows = [[title, *columns.values(), "times SB3, CPU", "times SB3, wall"]]
+        for library, row in part["libraries"].items():
+            cells = [number(row[column]) for column in columns]
+            cells[2] = f"{100 * row['simulator_share']:.0f} %"
+            rows.append([library, *cells, f"{row['ratio']:.1f}x", f"{row['wall_ratio']:.1f}x"])
+            versions |= row["versions"]
+        tables.append(markdown(rows))
+    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+    return "\n\n".join(tables), f"medians; {packages}"
+
+
 def render(name: str) -> str:
     file = json.loads((PUBLISHED / f"{name}.json").read_text())
-    tables, details = throughput(file["settings"]) if "settings" in file else family(file)
+    if "simulators" in file:
+        tables, details = simulators(file["simulators"])
+    else:
+        tables, details = throughput(file["settings"]) if "settings" in file else family(file)
     place = f"{file['cpu']}, {file['threads']} thread, Python {file['python']}"
     return f"{tables}\n\n{place}, {details}; {file['date'][:10]}, commit {file['commit']}.\n"
 

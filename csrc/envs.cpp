@@ -1,8 +1,10 @@
 // The table of exact environments; adding one is its header and its row.
 #include "envs.h"
 
+#include "envs/acrobot.h"
 #include "envs/cartpole.h"
 #include "envs/exact.h"
+#include "envs/mountain_car.h"
 #include "envs/pendulum.h"
 
 namespace fastrl::FASTRL_ISA {
@@ -11,7 +13,10 @@ namespace {
 static_assert(kBlock <= kLibmMax, "a block goes through one call of each function");
 
 constexpr EnvKernel kKernels[] = {
+    env_row<Acrobot<Exact>>("Acrobot"),
     env_row<CartPole<Exact>>("CartPole"),
+    env_row<MountainCar<Exact>>("MountainCar"),
+    env_row<MountainCarContinuous<Exact>>("MountainCarContinuous"),
     env_row<Pendulum<Exact>>("Pendulum"),
 };
 

@@ -1,14 +1,17 @@
 // The table of fast environments: the exact ones in float32.
 #include "envs.h"
+#include "envs/acrobot.h"
 #include "envs/cartpole.h"
 #include "envs/fast.h"
+#include "envs/mountain_car.h"
 #include "envs/pendulum.h"
 
 namespace fastrl::FASTRL_ISA {
 namespace {
 
 constexpr EnvKernel kKernels[] = {
-    env_row<CartPole<Fast>>("CartPole"),
+    env_row<Acrobot<Fast>>("Acrobot"),         env_row<CartPole<Fast>>("CartPole"),
+    env_row<MountainCar<Fast>>("MountainCar"), env_row<MountainCarContinuous<Fast>>("MountainCarContinuous"),
     env_row<Pendulum<Fast>>("Pendulum"),
 };
 

@@ -64,11 +64,11 @@ class BoundRollout {
   BoundRollout(VecEnv& env, const NetworkPlan& net, const py::object& obs, const py::object& action,
                const py::object& log_prob, const py::object& value, const py::object& next_value,
                const py::object& reward, const py::object& terminated, const py::object& truncated,
-               const py::object& low, const py::object& high)
+               const py::object& low, const py::object& high, bool squash)
       : env_(env),
         net_(net),
         keep_{obs, action, log_prob, value, next_value, reward, terminated, truncated, low, high},
-        rollout_(make(env, net, keep_)) {}
+        rollout_(make(env, net, keep_, squash)) {}
 
   CollectTuple collect(py::handle params, uint64_t seed, uint64_t counter, py::handle log_std, bool gaussian,
                        const Sizes& sizes, std::optional<RunningMeanStd*> obs_normalizer,
@@ -101,7 +101,8 @@ class BoundRollout {
  private:
   static constexpr const char* kOp = "Rollout";
 
-  static Rollout make(VecEnv& env, const NetworkPlan& net, const std::vector<py::object>& arrays) {
+  static Rollout make(VecEnv& env, const NetworkPlan& net, const std::vector<py::object>& arrays,
+                      bool squash) {
     const int64_t n = env.num_envs(), d = env.obs_size(), a = env.action_size();
     if (net.plan.in != d) reject(kOp, "network", "a reader of the environment's observations");
     const py::ssize_t t = array_of<float>(arrays[0], kOp, "obs", 3).shape(0);
@@ -118,9 +119,9 @@ class BoundRollout {
     to.terminated = mask_of(arrays[6], "terminated", t, n);
     to.truncated = mask_of(arrays[7], "truncated", t, n);
     if (arrays[8].is_none() != arrays[9].is_none()) reject(kOp, "high", "given where low is, and only there");
-    if (arrays[8].is_none()) return {env, to, nullptr, nullptr};
+    if (arrays[8].is_none()) return {env, to, nullptr, nullptr, false};
     return {env, to, data_of<const float>(arrays[8], kOp, "low", {a}),
-            data_of<const float>(arrays[9], kOp, "high", {a})};
+            data_of<const float>(arrays[9], kOp, "high", {a}), squash};
   }
 
   static uint8_t* mask_of(py::handle x, const char* name, py::ssize_t t, py::ssize_t n) {
@@ -141,10 +142,11 @@ void register_rollout(py::module_& m) {
   py::class_<BoundRollout>(m, "Rollout",
                            "Collects on-policy rollouts of a compiled environment and a native network.")
       .def(py::init<VecEnv&, const NetworkPlan&, py::object, py::object, py::object, py::object, py::object,
-                    py::object, py::object, py::object, py::object, py::object>(),
+                    py::object, py::object, py::object, py::object, py::object, bool>(),
            py::arg("env"), py::arg("network"), py::arg("obs"), py::arg("action"), py::arg("log_prob"),
            py::arg("value"), py::arg("next_value"), py::arg("reward"), py::arg("terminated"),
-           py::arg("truncated"), none("low"), none("high"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>())
+           py::arg("truncated"), none("low"), none("high"), py::arg("squash") = false, py::keep_alive<1, 2>(),
+           py::keep_alive<1, 3>())
       .def("collect", &BoundRollout::collect, py::arg("params"), py::arg("seed"), py::arg("counter"),
            none("log_std"), py::arg("gaussian") = false, py::arg("sizes") = Sizes{}, none("obs_normalizer"),
            none("reward_normalizer"),

@@ -47,21 +47,22 @@ struct Normalizers {
 };
 
 // Collects num_steps steps of every env, in an environment with same_step autoreset. With bounds, low and
-// high [A], the environment gets the squashed action.
+// high [A], the environment gets the action clipped to them, or squashed into them.
 class Rollout {
  public:
   using Clock = std::chrono::steady_clock;
 
-  Rollout(VecEnv& env, const RolloutArrays& arrays, const float* low, const float* high)
+  Rollout(VecEnv& env, const RolloutArrays& arrays, const float* low, const float* high, bool squash)
       : env_(env),
         to_(arrays),
         low_(low),
         high_(high),
+        squash_(squash),
         n_(env.num_envs()),
         d_(env.obs_size()),
         a_(env.action_size()),
         next_obs_(static_cast<size_t>(n_ * d_)),
-        squashed_(low == nullptr ? 0 : static_cast<size_t>(n_ * a_)),
+        bounded_(low == nullptr ? 0 : static_cast<size_t>(n_ * a_)),
         done_(static_cast<size_t>(n_)) {}
 
   // Draw t of env n comes from (seed, counter + t, n). Calls `interrupt` now and then; what it throws ends
@@ -124,12 +125,21 @@ class Rollout {
     if (bad >= 0) fail("the policy's output", bad, counter);
   }
 
+  void bound(const float* action) {
+    if (squash_) {
+      distributions().squash(n_, a_, {action, a_, 1}, {low_, 0, 1}, {high_, 0, 1}, {bounded_.data(), a_, 1});
+      return;
+    }
+    for (int64_t i = 0; i < n_; ++i)
+      for (int64_t k = 0; k < a_; ++k)
+        bounded_[static_cast<size_t>(i * a_ + k)] = std::clamp(action[i * a_ + k], low_[k], high_[k]);
+  }
+
   void step(int64_t t, uint64_t counter) {
     const void* action = action_at(t);
     if (low_ != nullptr) {
-      distributions().squash(n_, a_, {static_cast<const float*>(action), a_, 1}, {low_, 0, 1}, {high_, 0, 1},
-                             {squashed_.data(), a_, 1});
-      action = squashed_.data();
+      bound(static_cast<const float*>(action));
+      action = bounded_.data();
     }
     env_.step_unchecked(action);
     const double* reward = env_.reward();
@@ -198,9 +208,10 @@ class Rollout {
   VecEnv& env_;
   const RolloutArrays to_;
   const float *low_, *high_;
+  const bool squash_;
   const int64_t n_, d_, a_;
   Normalizers normalizers_{};
-  std::vector<float> y_, next_obs_, squashed_;
+  std::vector<float> y_, next_obs_, bounded_;
   std::vector<uint8_t> done_;
   std::vector<float> final_obs_;
   std::vector<int64_t> final_rows_;

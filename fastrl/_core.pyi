@@ -355,6 +355,7 @@ class Rollout:
         truncated: typing.Any,
         low: typing.Any = None,
         high: typing.Any = None,
+        squash: bool = False,
     ) -> None: ...
     def collect(
         self,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrl.envs import make_training_env
+from fastrl.envs import make_evaluation_env
 
 if TYPE_CHECKING:
     from fastrl.algorithms.base import Algorithm
@@ -44,7 +44,7 @@ def evaluate(
 
     Protocol: environment i is seeded with ``seed + i`` and plays exactly its first episode, so that short
     episodes count no more than long ones. Training's environments and random streams are not touched when
-    ``deterministic``.
+    ``deterministic``. Atari games are played to their end, and their rewards are not clipped.
 
     Args:
         agent: what acts.
@@ -54,17 +54,23 @@ def evaluate(
         deterministic: whether to take the most probable actions.
 
     Raises:
-        ValueError: ``episodes`` < 1.
+        ValueError: ``episodes`` < 1, or no ``env`` for an agent made with a vector environment that has no
+            id.
     """
     if episodes < 1:
         raise ValueError(f"evaluate: episodes must be >= 1, got {episodes}")
-    _, envs = make_training_env(env if env is not None else agent.env_source, episodes)
+    env = agent.env_source if env is None else env
+    if env is None:
+        raise ValueError(f"evaluate: env must be given: {agent.env_id} is no id to make environments from")
+    envs = make_evaluation_env(env, episodes)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
+    state = None
     try:
         obs, _ = envs.reset(seed=seed)
         while running.any():
-            obs, reward, terminated, truncated, _ = envs.step(agent.act(obs, deterministic))
+            action, state = agent.respond(obs, state, None, deterministic)
+            obs, reward, terminated, truncated, _ = envs.step(action)
             returns += np.where(running, reward, 0.0)
             lengths += running
             running &= ~(terminated | truncated)

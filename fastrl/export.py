@@ -1,5 +1,6 @@
-"""Export of a trained policy to ONNX, built from the native network's layers: no torch needed."""
+"""Export of a trained policy to ONNX, built from the network's parameters by hand."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -7,18 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.spaces import Box, Space
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastrl import __version__, extras
 from fastrl.algorithms.base import Algorithm
 from fastrl.distributions import Categorical, DiagonalGaussian, Distribution, MultiCategorical
-from fastrl.networks import NativeNetwork
+from fastrl.networks import NativeNetwork, Network
 from fastrl.normalize import RunningMeanStd
 from fastrl.policies import ActorCritic
+from fastrl.recurrent import RecurrentPolicy
 
 OPSET, IR_VERSION = 17, 8  # of 2022, so that runtimes of some age read them
 RTOL, ATOL = 1e-4, 1e-5
-"""How far the ONNX model's logits, means and values may be from the agent's."""
+"""How far the ONNX model's logits, means, values and states may be from the agent's."""
 
 
 class ExportError(RuntimeError):
@@ -31,7 +33,7 @@ class Exported:
 
     path: Path
     max_difference: float
-    """Largest absolute difference of logits, means and values from the agent's."""
+    """Largest absolute difference of logits, means, values and states from the agent's."""
     observations: int
     """Random ones that were compared."""
 
@@ -42,14 +44,15 @@ def export_onnx(agent: Algorithm, path: Path | str, *, observations: int = 1000,
     Input ``observation``, float32 [N, D]: the environment's observations, flattened; where the agent
     normalises observations, the model does. Outputs: ``logits`` float32 [N, A] (of several choices one after
     the other), or ``mean`` float32 [N, A] of a Gaussian; ``value`` float32 [N]; and ``action`` [N, ...], the
-    deterministic action as the environment takes it.
+    deterministic action as the environment takes it. A recurrent agent's model has an input ``state`` and an
+    output ``next_state`` as well, float32 [N, S]: zeros at an episode's begin, then what the last call gave.
 
     The model runs in onnxruntime on random observations before the file is put in place: logits, means and
     values must be close to the agent's, actions those of ``agent.predict(..., deterministic=True)`` unless
     two are equally probable within that tolerance.
 
     Args:
-        agent: with a native network and Box observations.
+        agent: with a native network, or an LSTM or GRU of fastrl's behind MLPs, and Box observations.
         path: the file; an older one is replaced.
         observations: how many to try.
         seed: of the observations.
@@ -71,8 +74,9 @@ def export_onnx(agent: Algorithm, path: Path | str, *, observations: int = 1000,
 
 class _Parts(NamedTuple):
     policy: ActorCritic
-    network: NativeNetwork
+    network: Network
     space: Box
+    memory: str
 
 
 def _parts(agent: Algorithm) -> _Parts:
@@ -80,18 +84,26 @@ def _parts(agent: Algorithm) -> _Parts:
     if not isinstance(policy, ActorCritic):
         raise ValueError(f"export: {agent.name()} has no actor-critic policy")
     network, space = policy.network, agent.env.single_observation_space
-    if not isinstance(network, NativeNetwork):
+    memory = getattr(agent.config, "recurrent", "none")
+    if not isinstance(network, NativeNetwork) and (memory == "none" or policy.encoder.image):
         raise ValueError("export: the network is torch's: export it with torch.onnx")
     if not isinstance(space, Box):
         raise ValueError(f"export: observations must be a Box, got {space}")
-    return _Parts(policy, network, space)
+    return _Parts(policy, network, space, memory)
 
 
 def _model(agent: Algorithm, parts: _Parts) -> Any:
     from onnx import TensorProto, checker, helper
 
     graph = _Graph()
-    last = graph.layers(parts.network, graph.normalized("observation", parts.policy.normalizer))
+    x = graph.normalized("observation", parts.policy.normalizer)
+    inputs, states = [("observation", parts.policy.encoder.shape[0])], []
+    if isinstance(parts.network, NativeNetwork):
+        last = graph.layers(parts.network, x)
+    else:
+        activation, tensors = getattr(agent.config, "activation", ""), parts.network.named_tensors()
+        last, size = graph.memories(parts.memory, activation, tensors, x)
+        inputs, states = [*inputs, ("state", size)], [("next_state", size)]
     distribution, space = parts.policy.distribution, agent.env.single_action_space
     name, action = graph.action(distribution, last[0])
     graph.finish(action, space)
@@ -100,15 +112,15 @@ def _model(agent: Algorithm, parts: _Parts) -> Any:
         helper.make_graph(
             graph.nodes,
             f"{agent.name()} on {agent.env_id}",
-            [
-                helper.make_tensor_value_info(
-                    "observation", TensorProto.FLOAT, ["N", parts.network.plan.inputs]
-                )
-            ],
+            [helper.make_tensor_value_info(put, TensorProto.FLOAT, ["N", width]) for put, width in inputs],
             [
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", None]),
                 helper.make_tensor_value_info("value", TensorProto.FLOAT, ["N"]),
                 helper.make_tensor_value_info("action", _dtype(space), ["N", *(space.shape or ())]),
+                *(
+                    helper.make_tensor_value_info(put, TensorProto.FLOAT, ["N", width])
+                    for put, width in states
+                ),
             ],
             graph.constants,
         ),
@@ -183,6 +195,56 @@ class _Graph:
                 last[layer.column] = outputs[-1]
         return last
 
+    def memories(
+        self, kind: str, activation: str, tensors: Mapping[str, NDArray[np.float32]], x: str
+    ) -> tuple[dict[int, str], int]:
+        """As :meth:`layers` for the actor's memory and the critic's, and the size of their state."""
+
+        def linear(name: str, x: str, suffix: str = "") -> str:
+            weight, bias = (
+                self.constant(tensors[f"{name}{k}{suffix}"], np.float32) for k in ("weight", "bias")
+            )
+            return self.add("Gemm", x, weight, bias, transB=1)
+
+        last, after, column, begin = {}, [], 0, 0
+        for i, head in enumerate(("policy", "value")):
+            y, rnn = x, f"memories.{i}.rnn."
+            layers = [name for name in tensors if name.startswith(f"memories.{i}.trunk.")]
+            for name in layers[::2]:
+                y = self.activated(activation, linear(name.removesuffix("weight"), y))
+            size = tensors[f"{rnn}weight_hh_l0"].shape[1]
+            h = self.slice("state", begin, begin + size)
+            a, b = linear(rnn, y, "_ih_l0"), linear(rnn, h, "_hh_l0")
+            begin += size
+            if kind == "lstm":
+                h, cell = self.lstm(self.add("Add", a, b), self.slice("state", begin, begin + size), size)
+                begin += size
+                after += [h, cell]
+            else:
+                h = self.gru(a, b, h, size)
+                after.append(h)
+            last[column] = linear(f"{head}.", h)
+            column += len(tensors["policy.bias"])
+        self.add("Concat", *after, axis=1, out="next_state")
+        return last, begin
+
+    def lstm(self, gates: str, cell: str, size: int) -> tuple[str, str]:
+        """Hidden and cell state of an LSTM, from its gates' pre-activations and its cell state."""
+        take, forget, new, give = (
+            self.add("Tanh" if i == 2 else "Sigmoid", self.slice(gates, i * size, (i + 1) * size))
+            for i in range(4)
+        )
+        cell = self.add("Add", self.add("Mul", forget, cell), self.add("Mul", take, new))
+        return self.add("Mul", give, self.add("Tanh", cell)), cell
+
+    def gru(self, a: str, b: str, h: str, size: int) -> str:
+        """Hidden state of a GRU, from the input's and its state's parts of the pre-activations."""
+        gates = self.add("Sigmoid", self.add("Add", self.slice(a, 0, 2 * size), self.slice(b, 0, 2 * size)))
+        r, z = self.slice(gates, 0, size), self.slice(gates, size, 2 * size)
+        reset = self.add("Mul", r, self.slice(b, 2 * size, 3 * size))
+        new = self.add("Tanh", self.add("Add", self.slice(a, 2 * size, 3 * size), reset))
+        return self.add("Add", new, self.add("Mul", z, self.add("Sub", h, new)))
+
     def activated(self, activation: str, y: str) -> str:
         """A layer's activation."""
         match activation:
@@ -234,20 +296,29 @@ def _compared(agent: Algorithm, parts: _Parts, model: bytes, observations: int, 
     """Largest difference between the model and the agent on random observations."""
     import onnxruntime
 
-    policy, network, space = parts
-    draws = 3.0 * np.random.default_rng(seed).standard_normal((observations, *space.shape))
+    policy, network, space = parts.policy, parts.network, parts.space
+    rng = np.random.default_rng(seed)
+    draws = 3.0 * rng.standard_normal((observations, *space.shape))
     obs = np.clip(draws, space.low, space.high).astype(space.dtype)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     flat = obs.reshape(observations, -1).astype(np.float32)
-    columns, value, action = session.run(None, {"observation": flat})
-    y = network.infer(policy.observe(obs))
-    got = np.concatenate([columns, value[:, None]], 1)
-    wanted = np.concatenate([y[:, : columns.shape[1]], y[:, -1:]], 1)
+    if isinstance(policy, RecurrentPolicy):
+        state = np.tanh(rng.standard_normal((observations, policy.network.state_size))).astype(np.float32)
+        y, after = policy.network.step(policy.observe(obs), state)
+        given = {"observation": flat, "state": state}
+    else:
+        state, y, after = None, network.infer(policy.observe(obs)), np.zeros((observations, 0), np.float32)
+        given = {"observation": flat}
+    columns, value, action, *states = session.run(None, given)
+    got = np.concatenate([columns, value[:, None], *states], 1)
+    wanted = np.concatenate([y[:, : columns.shape[1]], y[:, -1:], after], 1)
     difference = float(np.abs(got - wanted).max(initial=0.0))
     if not np.allclose(got, wanted, rtol=RTOL, atol=ATOL):
-        raise ExportError(f"export: logits, means or values differ from the agent's by {difference:g}")
+        raise ExportError(
+            f"export: logits, means, states or values differ from the agent's by {difference:g}"
+        )
     # an action that is not the agent's must be due to that difference: of two that are equally probable
-    agents, _ = agent.predict(obs, deterministic=True)
+    agents, _ = agent.predict(obs, state, deterministic=True)
     due = policy.distribution.to_env(policy.distribution.mode(columns))
     same = [np.isclose(action, other, rtol=RTOL, atol=ATOL) for other in (agents, due)]
     if wrong := int((~(same[0] | same[1])).reshape(observations, -1).any(axis=1).sum()):

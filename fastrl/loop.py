@@ -87,7 +87,7 @@ class _Run:
         self.log_dir = log_dir
         self.eval_episodes = eval_episodes
         tenth = max(1, agent.total_timesteps // 10)
-        self.eval_interval = eval_interval or (tenth if log_dir else 0)
+        self.eval_interval = eval_interval or (tenth if log_dir and agent.env_source is not None else 0)
         self.checkpoint_interval = checkpoint_interval or tenth
         self.log_interval = max(1, agent.total_timesteps // LOG_ROWS)
         self.seconds = {"env": 0.0, "policy": 0.0, "update": 0.0}

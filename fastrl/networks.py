@@ -148,6 +148,8 @@ class Network(Protocol):
 
     params: Float32
     grad: Float32
+    chunk: int
+    """Rows that are best sent through together."""
 
     def forward(self, x: NDArray[Any]) -> tuple[Float32, Any]:
         """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
@@ -196,6 +198,10 @@ class NetworkOptions:
     """Whether torch networks run through torch.compile."""
     bf16: bool = False
     """Whether torch networks run under bfloat16 autocast."""
+    recurrent: str = "none"
+    """"lstm", "gru", or "none": the memory between trunk and heads."""
+    recurrent_size: int = 64
+    """Units of the memory."""
 
 
 def actor_critic(
@@ -228,6 +234,8 @@ class NativeNetwork:
             +-1/sqrt(inputs) and sigma = ``spec.noisy`` / sqrt(inputs)), and the noise.
     """
 
+    chunk = 256
+
     def __init__(self, spec: NetworkSpec, rng: np.random.Generator) -> None:
         self.spec = spec
         self._layers = _build(spec)
@@ -242,6 +250,9 @@ class NativeNetwork:
         self._initialise(rng)
         if spec.noisy is not None:
             self.resample(rng)
+
+    def __str__(self) -> str:
+        return "native, 1 thread"
 
     def forward(self, x: Float32) -> tuple[Float32, kernels.Tape]:
         """y [B, outputs] for x [B, inputs], and the tape that :meth:`backward` needs."""

@@ -79,6 +79,15 @@ class ActorCritic:
         action, log_prob = distribution.sample(network, y[:, :-1], self.seed, counter)
         return Act(action, log_prob, y[:, -1].copy())
 
+    def respond(
+        self, x: NDArray[Any], counter: int | None, state: Any, start: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[Any], Any]:
+        """Actions [N, ...] for observed x, and the recurrent state, which this policy passes through.
+
+        Without a ``counter`` they are the most probable ones.
+        """
+        return self.mode(x) if counter is None else self.act(x, counter).action, state
+
     def mode(self, x: NDArray[Any]) -> NDArray[Any]:
         """The most probable actions, [N, ...], for observed x."""
         return self.distribution.mode(self.network.infer(x)[:, :-1])
@@ -121,11 +130,17 @@ def build_network(
     trunk = options.trunk
     if trunk == "auto":
         trunk = "nature" if encoder.image else "mlp"
+    if module is not None and options.recurrent != "none":
+        raise ValueError(
+            f"recurrent={options.recurrent!r} is for fastrl's networks; a module of your own that has an "
+            "attribute recurrent_state_size is recurrent"
+        )
     if module is None and (trunk == "mlp") == encoder.image:
         raise ValueError(f"network={trunk!r} does not read observations of {encoder.space}")
     needs_torch = {
         "a module of your own": module is not None,
         f"network={trunk!r}": trunk != "mlp",
+        f"recurrent={options.recurrent!r}": options.recurrent != "none",
         "compile=True": options.compiled,
         "bf16=True": options.bf16,
         "engine='torch'": options.engine == "torch",
@@ -137,10 +152,12 @@ def build_network(
         return NativeNetwork(spec, rng)
     if options.engine == "native":
         raise ValueError(f"engine='native' cannot run {reasons[0]}; engine='torch' does")
+    recurrent = options.recurrent != "none" or hasattr(module, "recurrent_state_size")
+    if recurrent and options.compiled:
+        raise ValueError("compile=True cannot run a network with a memory")
     try:
-        from fastrl import torch_networks
+        from fastrl import torch_networks, torch_recurrent
     except ModuleNotFoundError as error:
         raise ValueError(f"{reasons[0]} needs torch: {error}") from None
-    return torch_networks.build(
-        encoder.shape, distribution.columns, trunk, options, seed, module, distribution.free
-    )
+    build = torch_recurrent.build if recurrent else torch_networks.build
+    return build(encoder.shape, distribution.columns, trunk, options, seed, module, distribution.free)

@@ -16,7 +16,7 @@ from fastrl.envs import VectorEnv
 from fastrl.networks import NativeNetwork
 from fastrl.normalize import ReturnNormalizer
 from fastrl.observations import one_of
-from fastrl.policies import ActorCritic
+from fastrl.policies import Act, ActorCritic
 
 Float32 = NDArray[np.float32]
 
@@ -52,6 +52,11 @@ class RolloutBatch:
     """Their lengths in steps."""
     seconds: Mapping[str, float]
     """Time spent in ``env`` and in ``policy``."""
+
+    @property
+    def samples(self) -> int:
+        """Valid steps."""
+        return self.value.size if self.valid is None else int(self.valid.sum())
 
 
 class Rollout:
@@ -112,14 +117,15 @@ class Rollout:
             assert isinstance(policy.network, NativeNetwork)
             self._network = policy.network
             bounds: dict[str, Any] = {}
-            if isinstance(distribution, DiagonalGaussian) and distribution.squash:
-                bounds = {"low": distribution.low, "high": distribution.high}
+            if isinstance(distribution, DiagonalGaussian):
+                bounds = {"low": distribution.low, "high": distribution.high, "squash": distribution.squash}
             self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays, **bounds)
         self._obs = policy.encoder.encode(obs)
         policy.update_statistics(self._obs)
         self._ended = np.zeros(n, np.bool_)  # in the last step
         self._running_return = np.zeros(n)  # of environments that do not count it themselves
         self._running_length = np.zeros(n, np.int64)
+        self._reports = getattr(env, "reports_episodes", False)  # of whole games, where lives are episodes
 
     @property
     def steps(self) -> int:
@@ -191,14 +197,14 @@ class Rollout:
         seconds = {"env": 0.0, "policy": 0.0}
         returns: list[float] = []
         lengths: list[int] = []
-        finals: list[tuple[int, int, NDArray[Any]]] = []
+        finals: list[tuple[int, int, np.float32]] = []
         if isinstance(self.env, VectorEnv):  # the native path, or a loaded state, may have moved it since
             self._obs = policy.encoder.encode(self.env.core.obs)
             self._ended = np.array(self.env.core.needs_reset)
         for t in range(self.num_steps):
             start = time.perf_counter()
             arrays["obs"][t] = policy.normalize(self._obs)
-            act = policy.act(arrays["obs"][t], self.counter)
+            act = self._act(arrays["obs"][t])
             arrays["action"][t], arrays["log_prob"][t], arrays["value"][t] = act
             self._require_finite("the policy's output", arrays["log_prob"][t])
             acted = time.perf_counter()
@@ -229,7 +235,7 @@ class Rollout:
                 self.reward_normalizer.update(reward, ended, valid)
                 arrays["reward"][t] = self.reward_normalizer.normalize(reward)
             arrays["terminated"][t], arrays["truncated"][t] = terminated, truncated
-            counted = self._count(reward, ended, valid)
+            counted = self._count(reward, ended, valid, info)
             returns += counted[0]
             lengths += counted[1]
             if valid is not None:  # the next row holds the final observation, and its value
@@ -242,7 +248,8 @@ class Rollout:
                     else:
                         final = policy.encoder.encode(one_of(policy.encoder.space, info["final_obs"], n))
                     self._require_finite("the final observation", final, n)
-                    finals.append((t, n, policy.normalize(final)))
+                    finals.append((t, n, self._value(policy.normalize(final), n)[0]))
+            self._begin(t + 1, ended if valid is None else ~valid)
             self.counter += 1
             if self.on_step is not None:
                 self.on_step(
@@ -251,16 +258,23 @@ class Rollout:
                 )  # fmt: skip
         start = time.perf_counter()
         arrays["next_value"][:-1] = arrays["value"][1:]
-        arrays["next_value"][-1] = policy.value(policy.normalize(self._obs))
-        for t, env, final in finals:
-            arrays["next_value"][t, env] = policy.value(final)[0]
+        arrays["next_value"][-1] = self._value(policy.normalize(self._obs))
+        for t, env, value in finals:
+            arrays["next_value"][t, env] = value
         seconds["policy"] += time.perf_counter() - start
         return np.array(returns, np.float64), np.array(lengths, np.int64), seconds
 
     def _count(
-        self, reward: NDArray[Any], ended: NDArray[np.bool_], valid: NDArray[np.bool_] | None
+        self,
+        reward: NDArray[Any],
+        ended: NDArray[np.bool_],
+        valid: NDArray[np.bool_] | None,
+        info: Mapping[str, Any],
     ) -> tuple[list[float], list[int]]:
         """Returns and lengths of the episodes that ended with this step."""
+        if self._reports:
+            episode, over = info["episode"], info["_episode"]
+            return episode["r"][over].tolist(), episode["l"][over].tolist()
         if isinstance(self.env, VectorEnv):  # counts them itself, whichever path steps it
             return self.env.episode_return[ended].tolist(), self.env.episode_length[ended].tolist()
         self._running_return += reward if valid is None else np.where(valid, reward, 0.0)
@@ -269,6 +283,18 @@ class Rollout:
         self._running_return[ended] = 0.0
         self._running_length[ended] = 0
         return counted
+
+    # What a policy with a memory does otherwise (fastrl.recurrent):
+
+    def _act(self, x: NDArray[Any]) -> Act:
+        return self.policy.act(x, self.counter)
+
+    def _value(self, x: NDArray[Any], env: int | None = None) -> Float32:
+        """Values of observed x: of every environment, or of one."""
+        return self.policy.value(x)
+
+    def _begin(self, t: int, started: NDArray[np.bool_]) -> None:
+        """Row t, which may be the next batch's first, begins an episode in these environments."""
 
     def _require_finite(self, what: str, x: NDArray[Any], env: int | None = None) -> None:
         if x.dtype == np.uint8 or np.isfinite(x).all():

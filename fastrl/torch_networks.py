@@ -2,7 +2,11 @@
 on.
 """
 
-from collections.abc import Callable, Mapping
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,12 @@ from fastrl.cnn import ImageActorCritic
 from fastrl.networks import NativeNetwork, NetworkOptions, NetworkSpec, actor_critic, copy_named, free_vectors
 
 Float32 = NDArray[np.float32]
+SMALL = 200_000
+"""Parameters up to which a network of vectors runs on one thread: there, handing out work costs more."""
+CHUNK_BYTES = 2**24
+"""Of float32 inputs that go through a network together. With more, the memory allocator gives an update's
+activations back to the system and faults them in again, which was a third of the time.
+"""
 
 
 class TorchNetwork:
@@ -23,11 +33,16 @@ class TorchNetwork:
     ``grad``: optimiser and checkpoints see the same memory as the module. Nothing may replace them: use
     ``load_tensors`` (or ``load_state_dict``, which copies in place), not ``module.to``.
 
+    Calls run on ``threads`` threads, and leave torch's number of them as it was.
+
     Args:
         module: maps float32 or uint8 [B, ...] to [B, outputs], or to a tuple of such, which is joined.
-        compiled: whether to run the module through ``torch.compile``.
-        bf16: whether to run it under bfloat16 autocast; parameters and gradients stay float32.
+        compiled: whether to run the module through ``torch.compile``. Where that fails, as without a C++
+            compiler, a warning says why and the module runs eagerly.
+        bf16: whether to run it under bfloat16 autocast; parameters and gradients stay float32. Warns if this
+            processor can only emulate it.
         free: names and sizes of parameter vectors outside the module, initially 0.
+        shape: of one input; decides how many go through together, and on how many threads.
 
     Raises:
         ValueError: the module has no parameters, or some that are not float32 on the CPU.
@@ -40,12 +55,28 @@ class TorchNetwork:
         compiled: bool = False,
         bf16: bool = False,
         free: tuple[tuple[str, int], ...] = (),
+        shape: tuple[int, ...] = (1,),
     ) -> None:
         self.module = module
         self.bf16 = bf16
         self._free = free
         self._flatten()
+        self.compiled = compiled
         self._run: Any = torch.compile(module) if compiled else module
+        self.chunk = min(256, 2 ** int(math.log2(max(8, CHUNK_BYTES // (4 * math.prod(shape))))))
+        small = len(shape) == 1 and self.params.size <= SMALL
+        self.threads = 1 if small else torch.get_num_threads()
+        if bf16 and not _flags() & BF16_FLAGS:
+            warnings.warn(
+                "bf16=True: this processor has no bfloat16 instructions and emulates them slowly",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def __str__(self) -> str:
+        modes = {"bfloat16": self.bf16, "compiled": self.compiled, "eager": not self.compiled}
+        words = [mode for mode, holds in modes.items() if holds]
+        return f"torch, {', '.join(words)}, {self.threads} thread{'s' * (self.threads > 1)}"
 
     def forward(self, x: NDArray[Any]) -> tuple[Float32, torch.Tensor]:
         """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
@@ -68,7 +99,8 @@ class TorchNetwork:
         if inputs:
             raise NotImplementedError("TorchNetwork: dL/dx is not offered by this executor")
         if params:
-            torch.autograd.backward(tape, torch.from_numpy(dy))
+            with self._threaded():
+                torch.autograd.backward(tape, torch.from_numpy(dy))
         return None
 
     def zero_grad(self) -> None:
@@ -93,15 +125,49 @@ class TorchNetwork:
         copy_named(self.named_tensors(), tensors)
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
-        if self.bf16:
-            with torch.autocast("cpu", torch.bfloat16):
+        with self._precision():
+            try:
                 y = self._run(x)
-        else:
-            y = self._run(x)
+            except Exception as error:
+                if not self.compiled:
+                    raise
+                y = self._eagerly(x, error)
+            return self._joined(y, len(x))
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        """The number of threads, too."""
+        with self._threaded(), torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext():
+            yield
+
+    @staticmethod
+    def _joined(y: Any, rows: int) -> torch.Tensor:
+        """float32 [rows, outputs] of what a module gave."""
         if isinstance(y, tuple):
-            y = torch.cat([part.reshape(len(x), -1) for part in y], 1)
+            y = torch.cat([part.reshape(rows, -1) for part in y], 1)
         out: torch.Tensor = y.float()
         return out
+
+    def _eagerly(self, x: torch.Tensor, error: Exception) -> Any:
+        """What the module gives without torch.compile, which failed; from now on."""
+        y = self.module(x)  # an error of the module's own is raised here
+        reason = " ".join(str(error).split())[:200]
+        warnings.warn(
+            f"compile=True: torch.compile failed, the network runs eagerly: {type(error).__name__}: {reason}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        self.compiled, self._run = False, self.module
+        return y
+
+    @contextmanager
+    def _threaded(self) -> Iterator[None]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def _flatten(self) -> None:
         parameters = list(self.module.parameters())
@@ -144,7 +210,9 @@ class TorchMLP(TorchNetwork):
     def __init__(self, spec: NetworkSpec, rng: np.random.Generator, options: NetworkOptions) -> None:
         self.native = NativeNetwork(spec, rng)
         module = _Dense(self.native)
-        super().__init__(module, compiled=options.compiled, bf16=options.bf16, free=spec.free)
+        super().__init__(
+            module, compiled=options.compiled, bf16=options.bf16, free=spec.free, shape=(spec.inputs,)
+        )
 
     def infer(self, x: NDArray[Any]) -> Float32:
         """y alone, by the native executor."""
@@ -173,7 +241,7 @@ def build(
         return TorchMLP(actor_critic(shape[0], columns, options, free), rng, options)
     if module is None:
         module = ImageActorCritic(trunk, shape, columns, int(seed.generate_state(1)[0]))
-    network = TorchNetwork(module, compiled=options.compiled, bf16=options.bf16, free=free)
+    network = TorchNetwork(module, compiled=options.compiled, bf16=options.bf16, free=free, shape=shape)
     y = network.infer(np.zeros((2, *shape), np.uint8 if len(shape) == 3 else np.float32))
     if y.shape != (2, columns + 1):
         raise ValueError(
@@ -181,6 +249,14 @@ def build(
             f"and the value, or a tuple of these two; for 2 observations it gave {list(y.shape)}"
         )
     return network
+
+
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Instructions with which a processor computes in bfloat16, as Linux names them on x86-64 and aarch64."""
+
+
+def _flags() -> set[str]:
+    return set(Path("/proc/cpuinfo").read_text().split())
 
 
 class _Dense(nn.Module):

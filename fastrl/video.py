@@ -53,9 +53,9 @@ def record(
         try:
             for i in range(episodes):
                 obs, _ = env.reset(seed=seed + i)
-                done = False
+                done, state = False, None
                 while not done:
-                    action, _ = agent.predict(obs, deterministic=deterministic)
+                    action, state = agent.predict(obs, state, deterministic=deterministic)
                     obs, reward, terminated, truncated, _ = env.step(action)
                     returns[i] += float(reward)
                     done = terminated or truncated

@@ -13,9 +13,17 @@ from fastrl.envs import ScalarEnv, VectorEnv
 from fastrl.kernels.envs import TABLE
 
 MAX_X, MAX_ANGLE = 2.4, 12 * 2 * math.pi / 360
+# the initial state's first components are uniform between these, the others 0
+INITIAL = {
+    "Acrobot-v1": ([-0.1] * 4, [0.1] * 4),
+    "CartPole-v1": ([-0.05] * 4, [0.05] * 4),
+    "MountainCar-v0": ([-0.6], [-0.4]),
+    "MountainCarContinuous-v0": ([-0.6], [-0.4]),
+    "Pendulum-v1": ([-math.pi, -1.0], [math.pi, 1.0]),
+}
 
 
-@pytest.fixture(params=["CartPole-v1", "Pendulum-v1"])
+@pytest.fixture(params=[env_id for env_id in TABLE if env_id != "CartPole-v0"])
 def env_id(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -27,7 +35,7 @@ def pair(env_id: str, num_envs: int, **kwargs: Any) -> tuple[VectorEnv, VectorEn
 
 def random_actions(random: np.random.Generator, env: VectorEnv) -> np.ndarray:
     if isinstance(env.single_action_space, gymnasium.spaces.Discrete):
-        return random.integers(0, 2, env.num_envs)
+        return random.integers(0, env.single_action_space.n, env.num_envs)
     return random.uniform(-2.5, 2.5, (env.num_envs, 1)).astype(np.float32)
 
 
@@ -50,6 +58,41 @@ def pendulum_step(state: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np
     angle_after = theta + 0.05 * speed
     obs = np.stack((np.cos(angle_after), np.sin(angle_after), speed), 1)
     return obs, -(angle**2 + 0.1 * theta_dot**2 + 0.001 * torque**2)
+
+
+def car_step(env_id: str, state: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Next states [2, N] and in how far they are beyond the goal, in float64."""
+    position, speed = state
+    if env_id == "MountainCar-v0":
+        force, goal = (action - 1) * 0.001, 0.5
+    else:
+        force, goal = np.clip(action[:, 0].astype(np.float64), -1, 1) * 0.0015, 0.45
+    speed = np.clip(speed + force - 0.0025 * np.cos(3 * position), -0.07, 0.07)
+    position = np.clip(position + speed, -1.2, 0.6)
+    speed = np.where((position == -1.2) & (speed < 0), 0, speed)
+    return np.stack((position, speed)), np.minimum(position - goal, speed)
+
+
+def acrobot_slope(state: np.ndarray, torque: np.ndarray) -> np.ndarray:
+    one, two, speed1, speed2 = state
+    d1, d2 = 3.5 + np.cos(two), 1.25 + 0.5 * np.cos(two)
+    phi2 = 4.9 * np.sin(one + two)
+    phi1 = 14.7 * np.sin(one) + phi2 - (0.5 * speed2**2 + speed1 * speed2) * np.sin(two)
+    turn2 = (torque + d2 / d1 * phi1 - 0.5 * speed1**2 * np.sin(two) - phi2) / (1.25 - d2**2 / d1)
+    return np.stack((speed1, speed2, -(d2 * turn2 + phi1) / d1, turn2))
+
+
+def acrobot_step(state: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Observations [N, 6] and how much higher than the goal the free ends are, in float64."""
+    torque = action - 1.0
+    a = acrobot_slope(state, torque)
+    b = acrobot_slope(state + 0.1 * a, torque)
+    c = acrobot_slope(state + 0.1 * b, torque)
+    d = acrobot_slope(state + 0.2 * c, torque)
+    one, two, speed1, speed2 = state + 0.2 / 6 * (a + 2 * b + 2 * c + d)
+    speeds = np.clip(speed1, -4 * math.pi, 4 * math.pi), np.clip(speed2, -9 * math.pi, 9 * math.pi)
+    obs = np.stack((np.cos(one), np.sin(one), np.cos(two), np.sin(two), *speeds), 1)
+    return obs, -np.cos(one) - np.cos(one + two) - 1
 
 
 def assert_cartpole_close(got: np.ndarray, expected: np.ndarray) -> None:
@@ -100,6 +143,53 @@ class TestTolerance:
             assert np.abs(env.state[:, 0]).max() <= math.pi + 1e-6
             assert ((obs >= low) & (obs <= high)).all()
 
+    @pytest.mark.parametrize("env_id", ["MountainCar-v0", "MountainCarContinuous-v0"])
+    def test_cars(self, isa: str, env_id: str) -> None:
+        """Pushed where they roll, mostly, so that they meet wall, goal and speed limit."""
+        env = VectorEnv(env_id, 5003, mode="fast", autoreset_mode=AutoresetMode.SAME_STEP)
+        obs, _ = env.reset(seed=0)
+        random = np.random.default_rng(0)
+        ended = 0
+        for _ in range(250):
+            forward = (obs[:, 1] >= 0) ^ (random.random(5003) < 0.1)
+            size = random.uniform(0.5, 1.2, (5003, 1)).astype(np.float32)
+            actions = forward * 2 if env_id == "MountainCar-v0" else np.where(forward[:, None], size, -size)
+            expected, beyond = car_step(env_id, env.state.T.astype(np.float64), actions)
+            obs, reward, terminated, truncated, _ = env.step(actions)
+            got = np.where(terminated | truncated, env._core.final_obs.T, obs.T)
+            assert (np.abs(got - expected) <= np.array([[2e-7], [2e-8]])).all()
+            clear = np.abs(beyond) > 2e-7
+            np.testing.assert_array_equal(terminated[clear], (beyond >= 0)[clear])
+            if env_id == "MountainCar-v0":
+                assert (reward == -1).all()
+            else:
+                assert (reward == 100.0 * terminated - actions[:, 0].astype(np.float64) ** 2 * 0.1).all()
+            ended += terminated.sum()
+        assert ended > 5000
+
+    def test_acrobot(self, isa: str) -> None:
+        """At all speeds: swung up and, beyond the goal, to the limits of both joints."""
+        env = VectorEnv("Acrobot-v1", 5003, mode="fast", max_episode_steps=-1, autoreset_mode="Disabled")
+        obs, _ = env.reset(seed=0)
+        random = np.random.default_rng(0)
+        ended = 0
+        for step in range(300):
+            pumped = np.where(obs[:, 5] > 0, 2, 0)
+            actions = pumped if step < 250 else random_actions(random, env)
+            before = env.state.T.astype(np.float64)
+            expected, beyond = acrobot_step(before, actions)
+            obs, reward, terminated, _, _ = env.step(actions)
+            bound = 1e-6 * (1 + before[2] ** 2 + before[3] ** 2)
+            assert (np.abs(obs - expected).max(1) <= bound).all()
+            clear = np.abs(beyond) > 4 * bound
+            np.testing.assert_array_equal(terminated[clear], (beyond > 0)[clear])
+            np.testing.assert_array_equal(reward, np.where(terminated, 0.0, -1.0))
+            ended += terminated.sum()
+            env._core.needs_reset[:] = False
+        assert ended > 5000
+        assert np.abs(obs[:, 5]).max() > 20
+        assert math.pi - 0.1 < np.abs(env.state[:, :2]).max() <= math.pi + 1e-6
+
 
 class TestBookkeeping:
     """Over episodes too short for the trajectories to part."""
@@ -134,7 +224,7 @@ class TestBookkeeping:
             for name, flags in zip(ends, a[2:4], strict=True):
                 ends[name] += int(flags.sum())
         assert ends["truncated"] > 100
-        assert limit == 1 or env_id == "Pendulum-v1" or ends["terminated"] > 100
+        assert limit == 1 or env_id != "CartPole-v1" or ends["terminated"] > 100
         for x, y in zip(fast.np_random, exact.np_random, strict=True):
             assert x.bit_generator.state == y.bit_generator.state
 
@@ -146,8 +236,9 @@ class TestBookkeeping:
         for _ in range(2 * limit):
             if env_id == "CartPole-v1":  # balances
                 actions = (obs @ np.array([0.1, 0.3, 1.0, 1.0], np.float32) > 0).astype(np.int64)
-            else:
-                actions = np.zeros((3, 1), np.float32)
+            else:  # idle
+                actions = np.full(env.action_space.shape, 0 if env._core.action_size else 1)
+                actions = actions.astype(env.action_space.dtype)
             obs, _, terminated, truncated, _ = env.step(actions)
             lengths += list(env.episode_length[terminated | truncated])
             assert (truncated <= (env.episode_length == limit)).all()
@@ -167,8 +258,8 @@ class TestReset:
         env = VectorEnv(env_id, 20_000, mode="fast", autoreset_mode="SameStep", max_episode_steps=1)
         env.reset(seed=0)
         env.step(random_actions(np.random.default_rng(0), env))
-        high = np.array([0.05] * 4 if env_id == "CartPole-v1" else [math.pi, 1.0])
-        state = env.state.astype(np.float64) / high
+        low, high = map(np.array, INITIAL[env_id])
+        state = (2 * env.state[:, : len(low)].astype(np.float64) - low - high) / (high - low)
         assert np.abs(state).max() <= 1 + 1e-6
         assert np.abs(state.mean(0)).max() < 5 * math.sqrt(1 / 3 / 20_000)
         assert np.abs((state**2).mean(0) - 1 / 3).max() < 5 * math.sqrt(4 / 45 / 20_000)

@@ -178,3 +178,27 @@ def test_command(agent, tmp_path, capsys):
     assert session(file).run(["action"], {"observation": np.zeros((3, 4), np.float32)})[0].shape == (3,)
     assert main(["export", str(run), "--onnx", str(tmp_path / "no" / "policy.onnx")]) == 2
     assert "No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("space", [Discrete(3, start=2), Box(-0.1, 0.1, (2,), np.float32)], ids=str)
+def test_recurrent_models_carry_their_state(kind, space, tmp_path):
+    box = Box(-5.0, 5.0, (3,), np.float32)
+    agent = agent_of(box, space, recurrent=kind, recurrent_size=6, activation="silu", normalize_obs=True)
+    done = export_onnx(agent, tmp_path / "policy.onnx")
+    assert done.max_difference < 1e-5
+    model, state = session(done.path), None
+    carried = np.zeros((4, agent.policy.network.state_size), np.float32)
+    for t in range(5):
+        obs = np.random.default_rng(t).uniform(-5, 5, (4, 3)).astype(np.float32)
+        wanted, state = agent.predict(obs, state, deterministic=True)
+        given = {"observation": obs, "state": carried}
+        action, carried = model.run(["action", "next_state"], given)
+        np.testing.assert_allclose(action, wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(carried, state, rtol=1e-4, atol=1e-6)
+
+
+def test_recurrent_models_that_cannot_be_exported(tmp_path):
+    images = agent_of(Box(0, 255, (44, 44, 3), np.uint8), recurrent="gru")
+    with pytest.raises(ValueError, match=r"the network is torch's: export it with torch\.onnx"):
+        export_onnx(images, tmp_path / "policy.onnx")

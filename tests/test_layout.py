@@ -12,12 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PYTHON = sorted((ROOT / "fastrl").glob("**/*.py")) + sorted((ROOT / "kernels").glob("**/*.py"))
 PYTHON = [path for path in PYTHON if "fastrl/kernels" not in path.as_posix()]
+BENCH = [path for path in sorted((ROOT / "bench").glob("**/*.py")) if ".peers" not in path.parts]
 CPP = sorted((ROOT / "csrc").glob("**/*.[ch]*"))
 
 # What each part may import, besides itself: arrows run one way.
 BASE = {"_core", "kernels"}
 NETWORKS = {"networks", "optimizers", "torch_networks", "cnn", "observations", "distributions", "policies"}
-MIDDLE = BASE | NETWORKS | {"schedules", "normalize", "envs", "sources", "replay"}
+NETWORKS |= {"sequences", "torch_recurrent", "torch_gru"}
+MIDDLE = BASE | NETWORKS | {"schedules", "normalize", "envs", "sources", "replay", "minibatches", "recurrent"}
 OUTPUT = {"checkpoint", "state", "logging", "tensorboard", "display", "plotting", "statistics"}
 ARROWS = {
     "kernels": {"_core"},
@@ -25,12 +27,17 @@ ARROWS = {
     "optimizers": BASE | {"networks"},
     "cnn": set(),
     "torch_networks": BASE | {"networks", "cnn"},
+    "sequences": {"networks"},
+    "torch_gru": set(),
+    "torch_recurrent": {"networks", "sequences", "cnn", "torch_networks", "torch_gru"},
     "observations": set(),
     "distributions": BASE | {"networks"},
     "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE | {"normalize"},
     "normalize": BASE,
     "sources": MIDDLE,
+    "minibatches": {"sequences", "sources"},
+    "recurrent": {"networks", "sequences", "policies", "sources", "minibatches"},
     "evaluate": {"envs"},
     "checkpoint": {"state"},
     "plotting": {"logging", "statistics"},
@@ -39,7 +46,7 @@ ARROWS = {
     "extras": set(),
     "doctor": {"_core", "kernels", "extras"},
     "video": {"algorithms", "envs", "extras"},
-    "export": {"algorithms", "distributions", "networks", "normalize", "policies", "extras"},
+    "export": {"algorithms", "distributions", "networks", "normalize", "policies", "recurrent", "extras"},
     "loop": {"checkpoint", "evaluate", "logging", "runs", "display"},
     "algorithms": MIDDLE | OUTPUT | {"loop"},
     "seeds": {"loop", "algorithms"},
@@ -82,7 +89,7 @@ def test_loop_names_no_algorithm():
 
 @pytest.mark.parametrize(
     "path",
-    [*PYTHON, *CPP, *(ROOT / "tests").glob("**/*.py"), *(ROOT / "bench").glob("**/*.py")],
+    [*PYTHON, *CPP, *(ROOT / "tests").glob("**/*.py"), *BENCH],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_a_file_has_at_most_400_lines(path):

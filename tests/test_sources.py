@@ -49,33 +49,37 @@ def batches(env, count=4, stepwise=False, num_steps=50, normalize=False):
         yield {name: np.array(getattr(batch, name)) for name in ARRAYS}, batch, source
 
 
-def gaussian(stepwise=False, env="compiled", squash=False, state_dependent_std=False, limit=LIMIT):
-    """Batches of Pendulum with a Gaussian policy."""
+def gaussian(
+    stepwise=False, env="compiled", squash=False, state_dependent_std=False, limit=LIMIT, env_id="Pendulum-v1"
+):
+    """Batches of a continuous environment with a Gaussian policy."""
     if env == "compiled":
-        envs = VectorEnv("Pendulum-v1", 5, max_episode_steps=limit, autoreset_mode=AutoresetMode.SAME_STEP)
+        envs = VectorEnv(env_id, 5, max_episode_steps=limit, autoreset_mode=AutoresetMode.SAME_STEP)
     else:
         envs = SyncVectorEnv(
-            [lambda: gymnasium.make("Pendulum-v1", max_episode_steps=limit)] * 5,
+            [lambda: gymnasium.make(env_id, max_episode_steps=limit)] * 5,
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
-    space = gymnasium.spaces.Box(-2, 2, (1,), np.float32)
+    seen, space = envs.single_observation_space, envs.single_action_space
     distribution = DiagonalGaussian(space, squash=squash, state_dependent_std=state_dependent_std)
     rng = np.random.default_rng(0)
-    spec = actor_critic(3, distribution.columns, NetworkOptions(hidden=(16,)), distribution.free)
+    spec = actor_critic(seen.shape[0], distribution.columns, NetworkOptions(hidden=(16,)), distribution.free)
     network = NativeNetwork(spec, rng)
     network.params += rng.standard_normal(network.params.size).astype(np.float32) * 0.3
-    encoder = Encoder(gymnasium.spaces.Box(-8, 8, (3,), np.float32))
-    source = Rollout(envs, ActorCritic(network, encoder, distribution, 3), 70, seed=7)
+    encoder = Encoder(seen)
+    source = Rollout(envs, ActorCritic(network, encoder, distribution, seen.shape[0]), 70, seed=7)
     source.on_step = (lambda data: None) if stepwise else None
     for _ in range(3):
         batch = source.next()
         yield {name: np.array(getattr(batch, name)) for name in ARRAYS}
 
 
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "MountainCarContinuous-v0"])
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize("state_dependent_std", [False, True])
-def test_gaussian_paths_give_the_same_batches(squash, state_dependent_std):
-    options = {"squash": squash, "state_dependent_std": state_dependent_std}
+def test_gaussian_paths_give_the_same_batches(env_id, squash, state_dependent_std):
+    """The mountain car pays for its action before it clips it, so that the rollout must."""
+    options = {"env_id": env_id, "squash": squash, "state_dependent_std": state_dependent_std}
     native = list(gaussian(**options))
     for other in (gaussian(stepwise=True, **options), gaussian(env="gymnasium", **options)):
         for a, b in zip(native, other, strict=True):

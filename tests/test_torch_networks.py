@@ -7,6 +7,8 @@ from gymnasium import spaces
 from torch import nn
 
 import fastrl
+from fastrl import torch_networks
+from fastrl.cnn import ImageActorCritic
 from fastrl.distributions import Categorical
 from fastrl.evaluate import evaluate
 from fastrl.networks import NativeNetwork, NetworkOptions, NetworkSpec, actor_critic
@@ -188,3 +190,80 @@ def test_compiled_equals_eager():
         network.backward(tape, np.ones_like(y))
     np.testing.assert_allclose(compiled.grad, eager.grad, rtol=1e-4, atol=1e-5)
     assert list(compiled.module.state_dict()) == list(eager.module.state_dict())
+
+
+def test_pixels_are_scaled_to_one():
+    network = build_network(Encoder(IMAGE), SIX, NetworkOptions(), seed())
+    module = network.module
+    x = np.random.default_rng(0).integers(0, 256, (2, 84, 84, 4), dtype=np.uint8)
+    trunk = module.trunk
+    first = trunk.convolutions[0]
+    with torch.no_grad():
+        scaled = torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255.0
+        y = nn.functional.conv2d(scaled, first.weight, first.bias, first.stride)
+        features = torch.relu(trunk.dense(trunk.convolutions[1:](y)))
+        expected = torch.cat([module.policy(features), module.value(features)], 1)
+    np.testing.assert_allclose(network.infer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_large_inputs_go_through_in_smaller_chunks():
+    small, atari, large = ((44, 44, 3), (4, 84, 84), (3, 1024, 1024))
+    chunks = [TorchNetwork(Shared(), shape=shape).chunk for shape in ((4,), small, atari, large)]
+    assert chunks == [256, 256, 128, 8]
+
+
+def test_threads_are_one_for_small_networks_of_vectors_and_are_put_back():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        seen = []
+        vectors, images = Shared(), ImageActorCritic("nature", (4, 84, 84), 6, 0)
+        for module, shape in ((vectors, (4,)), (images, (4, 84, 84))):
+            network = TorchNetwork(module, shape=shape)
+            module.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+            y, tape = network.forward(np.ones((2, *shape), np.float32))
+            tape.register_hook(lambda _: seen.append(torch.get_num_threads()))
+            network.backward(tape, y)
+            network.infer(np.ones((2, *shape), np.float32))
+            seen.append(str(network))
+        assert seen == [1, 1, 1, "torch, eager, 1 thread", 2, 2, 2, "torch, eager, 2 threads"]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_bfloat16_that_would_be_emulated_is_spoken_of(monkeypatch):
+    monkeypatch.setattr(torch_networks, "_flags", lambda: {"avx2", "avx512f"})
+    with pytest.warns(RuntimeWarning, match="no bfloat16 instructions"):
+        network = TorchNetwork(Shared(), bf16=True)
+    assert str(network) == "torch, bfloat16, eager, 1 thread"
+    monkeypatch.setattr(torch_networks, "_flags", lambda: {"avx512_bf16"})
+    TorchNetwork(Shared(), bf16=True)
+
+
+def test_compiling_that_fails_falls_back_to_eager_and_says_so(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no C++ compiler\nmore")
+
+    monkeypatch.setattr(torch, "compile", lambda _: fails)
+    module = Shared()
+    network = TorchNetwork(module, compiled=True)
+    assert str(network) == "torch, compiled, 1 thread"
+    x = np.ones((2, 4), np.float32)
+    with pytest.warns(RuntimeWarning, match="torch.compile failed, the network runs eagerly: .*no C"):
+        y = network.infer(x)
+    np.testing.assert_array_equal(y, TorchNetwork(module).infer(x))
+    assert str(network) == "torch, eager, 1 thread"
+    network.forward(x)  # says it once
+    broken = TorchNetwork(Shared(), compiled=True)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):  # the module's own error
+        broken.infer(np.ones((2, 5), np.float32))
+
+
+def test_a_gradient_that_is_not_finite():
+    agent = fastrl.PPO("CartPole-v1", engine="torch", **SMALL)
+    before = agent.network.params.copy()
+    agent.network.grad[3] = np.nan
+    with pytest.raises(FloatingPointError, match="Adam: the gradient's norm is nan at step 1"):
+        agent.optimizer.step(1e-3)
+    np.testing.assert_array_equal(agent.network.params, before)

@@ -21,8 +21,19 @@ inline double turn_remainder(double y) {
   return r < 0 ? r + kTurn : r;
 }
 
+// x by whole turns into [-pi, pi], one after the other as Gymnasium's wrap: each rounds. Where that would
+// take it minutes, or never end, the remainder.
+inline double unwound(double x) {
+  constexpr double kTurn = 2 * kPi;
+  if (!(std::fabs(x) < 0x1p27)) x = std::fmod(x, kTurn);
+  while (x > kPi) x = x - kTurn;
+  while (x < -kPi) x = x + kTurn;
+  return x;
+}
+
 struct Exact {
   using Real = double;
+  static constexpr bool kExact = true;
 
   static double divided(double x, double by) { return x / by; }
 
@@ -34,6 +45,19 @@ struct Exact {
   // Of all angles.
   static void wide_sincos(const double* x, int64_t n, double* sin, float* cos) {
     fastrl::FASTRL_ISA::wide_sincos(x, n, sin, cos);
+  }
+
+  static void full_sincos(const double* x, int64_t n, double* sin, double* cos) {
+    fastrl::FASTRL_ISA::wide_sincos(x, n, sin, cos);
+  }
+
+  static void full_cos(const double* x, int64_t n, double* cos) { wide_cos(x, n, cos); }
+
+  // cos(x - pi / 2), not quite sin(x).
+  static void quarter_back_cos(const double* __restrict x, int64_t n, double* __restrict cos) {
+    double angle[kLibmMax];
+    for (int64_t i = 0; i < n; ++i) angle[i] = x[i] - kPi / 2;
+    wide_cos(angle, n, cos);
   }
 
   template <class Real>
@@ -60,6 +84,18 @@ struct Exact {
   }
 
   static double wrap(double angle) { return angle; }
+
+  static void wrap_turns(double* __restrict x, int64_t n) {
+    constexpr double kTurn = 2 * kPi;
+    int64_t far = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const double below = x[i] > kPi ? x[i] - kTurn : x[i];
+      x[i] = below < -kPi ? below + kTurn : below;
+      far |= std::fabs(x[i]) > kPi ? 1 : 0;
+    }
+    if (far == 0) return;
+    for (int64_t i = 0; i < n; ++i) x[i] = unwound(x[i]);
+  }
 };
 
 }  // namespace

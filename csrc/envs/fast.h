@@ -9,16 +9,25 @@ namespace {
 
 struct Fast {
   using Real = float;
+  static constexpr bool kExact = false;
 
   static float divided(float x, double by) { return x * static_cast<float>(1 / by); }
 
   // Of all angles; the error of the reduction grows with them, 2^-25 of the angle.
   static void sincos(const float* __restrict x, int64_t n, float* __restrict sin, float* __restrict cos) {
-    const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-    for (int64_t i = 0; i < n; ++i) {
-      const float turns = (x[i] * static_cast<float>(1 / kTurn) + shift) - shift;
-      sincos_within_turn((x[i] - turns * kTurnHigh) - turns * kTurnLow, sin + i, cos + i);
-    }
+    for (int64_t i = 0; i < n; ++i) sincos_within_turn(within_turn(x[i]), sin + i, cos + i);
+  }
+  static void full_sincos(const float* x, int64_t n, float* sin, float* cos) { sincos(x, n, sin, cos); }
+
+  static void full_cos(const float* __restrict x, int64_t n, float* __restrict cos) {
+    float unused;
+    for (int64_t i = 0; i < n; ++i) sincos_within_turn(within_turn(x[i]), &unused, cos + i);
+  }
+
+  // cos(x - pi / 2).
+  static void quarter_back_cos(const float* __restrict x, int64_t n, float* __restrict cos) {
+    float unused;
+    for (int64_t i = 0; i < n; ++i) sincos_within_turn(within_turn(x[i]), cos + i, &unused);
   }
 
   // Of wrapped angles.
@@ -43,10 +52,19 @@ struct Fast {
   static float wrap(double angle) {
     return static_cast<float>(angle - kTurn * std::nearbyint(angle / kTurn));
   }
+  static void wrap_turns(float* __restrict x, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) x[i] = within_turn(x[i]);
+  }
 
  private:
   static constexpr double kTurn = 2 * 3.141592653589793;
   static constexpr float kPi = 3.141592653589793, kTurnHigh = 0x1.921fp+2, kTurnLow = kTurn - kTurnHigh;
+
+  static float within_turn(float x) {
+    const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+    const float turns = (x * static_cast<float>(1 / kTurn) + shift) - shift;
+    return (x - turns * kTurnHigh) - turns * kTurnLow;
+  }
 
   // sin(x) = +-sin(pi - |x|) and cos(x) = sin(pi / 2 - |x|) leave one polynomial on [-pi / 2, pi / 2].
   static void sincos_within_turn(float x, float* sin, float* cos) {

@@ -1,4 +1,4 @@
-// sin of many doubles of any size with libm's bits, and their cos as float32: libm's, rounded. See libm.h.
+// sin and cos of many doubles of any size with libm's bits; see libm.h.
 //
 // x = n pi / 2 + r with |r| <= pi / 4, in double-double. The largest term of the correction, r^3 / 6 or
 // r^2 / 2, is split so that its rounding error joins the correction too; what remains is r^5 / 120 or
@@ -52,39 +52,69 @@ inline void quarter_sincos(double high, double low, Corrected* sin, Corrected* c
           z * z * (0.3 * 0x1p-53)};
 }
 
-inline void wide_certain(double x, double* sin, float* cos, uint8_t* sin_sure, uint8_t* cos_sure) {
+// x = quadrant pi / 2 + r, by sin(r) and cos(r). The quadrant's low bits count: sin(x) is +-sin(r) or
+// +-cos(r).
+struct Reduced {
+  Corrected sin, cos;
+  int64_t quadrant;
+};
+
+// |x| < 1024.
+inline Reduced reduced(double x) {
   constexpr double kPi2High = 0x1.921fb54442cp+0, kPi2Low = 0x1.18469898cc517p-44;  // 43 bits, and the rest
   const double shift = 0x1.8p52;  // adding it rounds to an integer, in the low bits
   const double shifted = x * 0.63661977236758134 + shift;
-  const double n = shifted - shift;
+  const double n = shifted - shift;  // below 2^10, which keeps n kPi2High exact
   const double part = x - n * kPi2High;
   const double high = part - n * kPi2Low;
   const double low = (part - high) - n * kPi2Low;
-  Corrected s, c;
-  quarter_sincos(high, low, &s, &c);
-
-  int64_t quadrant;
-  __builtin_memcpy(&quadrant, &shifted, sizeof quadrant);
-  const bool swap = (quadrant & 1) != 0;
-  const double sin_sign = (quadrant & 2) != 0 ? -1.0 : 1.0;
-  const double cos_sign = ((quadrant + 1) & 2) != 0 ? -1.0 : 1.0;
-  const double base = swap ? c.base : s.base, fix = swap ? c.fix : s.fix;
-  const double value = base + fix, error = sincos_error(value) + (swap ? c.error : s.error);
-  const double cosine = cos_sign * (swap ? s.base + s.fix : c.base + c.fix);
-  *sin = sin_sign * value;
-  *cos = static_cast<float>(cosine);
-  // n below 2^10 keeps n kPi2High exact; tiny values would show the error of n kPi2Low
-  const bool in_range = kKnownLibm & (std::fabs(x) < 1024.0);
-  *sin_sure = in_range & (std::fabs(value) > 0x1p-20) & certain(base, fix, error);
-  *cos_sure = in_range & (static_cast<float>(cosine - 0x1p-51) == static_cast<float>(cosine + 0x1p-51));
+  Reduced r;
+  quarter_sincos(high, low, &r.sin, &r.cos);
+  __builtin_memcpy(&r.quadrant, &shifted, sizeof r.quadrant);
+  return r;
 }
 
-inline void wide_sincos(const double* __restrict x, int64_t n, double* __restrict sin,
-                        float* __restrict cos) {
+// sin(x), or cos(x) in the next quadrant, and whether it is libm's for sure.
+inline bool rounded(const Reduced& r, int64_t quadrant, double* out) {
+  const bool swap = (quadrant & 1) != 0;
+  const double sign = (quadrant & 2) != 0 ? -1.0 : 1.0;
+  const double base = swap ? r.cos.base : r.sin.base, fix = swap ? r.cos.fix : r.sin.fix;
+  const double value = base + fix, error = sincos_error(value) + (swap ? r.cos.error : r.sin.error);
+  *out = sign * value;
+  // tiny values would show the error of n kPi2Low
+  return (std::fabs(value) > 0x1p-20) & certain(base, fix, error);
+}
+
+inline bool rounded(const Reduced& r, int64_t quadrant, float* out) {
+  const double sign = (quadrant & 2) != 0 ? -1.0 : 1.0;
+  const double value = sign * ((quadrant & 1) != 0 ? r.cos.base + r.cos.fix : r.sin.base + r.sin.fix);
+  *out = static_cast<float>(value);
+  return static_cast<float>(value - 0x1p-51) == static_cast<float>(value + 0x1p-51);
+}
+
+inline bool within_reach(double x) { return kKnownLibm & (std::fabs(x) < 1024.0); }
+
+// Doubles, or floats, which are libm's doubles rounded.
+template <class Sin, class Cos>
+inline void wide_sincos(const double* __restrict x, int64_t n, Sin* __restrict sin, Cos* __restrict cos) {
   uint8_t sin_sure[kLibmMax], cos_sure[kLibmMax];
-  for (int64_t i = 0; i < n; ++i) wide_certain(x[i], sin + i, cos + i, sin_sure + i, cos_sure + i);
-  ask_libm(sin_sure, n, sin, [x](int64_t i) { return std::sin(x[i]); });
-  ask_libm(cos_sure, n, cos, [x](int64_t i) { return static_cast<float>(std::cos(x[i])); });
+  for (int64_t i = 0; i < n; ++i) {
+    const Reduced r = reduced(x[i]);
+    const bool near = within_reach(x[i]);
+    sin_sure[i] = near & rounded(r, r.quadrant, sin + i);
+    cos_sure[i] = near & rounded(r, r.quadrant + 1, cos + i);
+  }
+  ask_libm(sin_sure, n, sin, [x](int64_t i) { return static_cast<Sin>(std::sin(x[i])); });
+  ask_libm(cos_sure, n, cos, [x](int64_t i) { return static_cast<Cos>(std::cos(x[i])); });
+}
+
+inline void wide_cos(const double* __restrict x, int64_t n, double* __restrict cos) {
+  uint8_t sure[kLibmMax];
+  for (int64_t i = 0; i < n; ++i) {
+    const Reduced r = reduced(x[i]);
+    sure[i] = within_reach(x[i]) & rounded(r, r.quadrant + 1, cos + i);
+  }
+  ask_libm(sure, n, cos, [x](int64_t i) { return std::cos(x[i]); });
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl import checkpoint
-from fastrl.envs import make_training_env
+from fastrl.envs import can_make, make_training_env
 from fastrl.observations import batch_one
 
 EPISODE_WINDOW = 100
@@ -64,12 +64,13 @@ class Algorithm(ABC):
     """An agent that learns. Subclasses say what it is made of and how a batch updates it.
 
     Args:
-        env: id of a Gymnasium environment (compiled where fastrl has it), or a vector environment in
-        SAME_STEP
-            autoreset mode, whose number of environments then replaces ``num_envs``.
+        env: id of an environment (compiled where fastrl has it), a function that makes one, or a vector
+            environment, whose number of environments then replaces ``num_envs``; see
+            ``fastrl.envs.make_training_env``.
         config: the configuration; default: that of the algorithm.
         policy: a torch module of your own instead of the configured network; see the algorithm for its
-        output.
+            output. With an attribute ``recurrent_state_size`` it is recurrent: see
+            ``fastrl.torch_recurrent.RecurrentNetwork``.
         overrides: fields of the configuration to replace.
 
     Raises:
@@ -89,8 +90,8 @@ class Algorithm(ABC):
                 )
         config = replace(config or self.Config(), **overrides)
         self.env_id, self.env = make_training_env(env, config.num_envs)
-        self.env_source = env if callable(env) else self.env_id
-        """What evaluation makes its environments from."""
+        self.env_source = env if callable(env) else self.env_id if can_make(self.env_id) else None
+        """What evaluation makes its environments from; None for vector environments that have no id."""
         self.config = replace(config, num_envs=self.env.num_envs)
         self.num_timesteps = 0
         """Environment steps learned from so far."""
@@ -114,6 +115,8 @@ class Algorithm(ABC):
 
     source: Any
     """Gives the batches: has ``next()``, ``steps``, ``state()`` and ``load_state()``."""
+    network: Any
+    """What acts; its ``str`` says how it runs."""
 
     @abstractmethod
     def setup(self) -> None:
@@ -126,6 +129,12 @@ class Algorithm(ABC):
     @abstractmethod
     def act(self, obs: Any, deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]."""
+
+    def respond(
+        self, obs: Any, state: Any, episode_start: NDArray[np.bool_] | None, deterministic: bool
+    ) -> tuple[NDArray[Any], Any]:
+        """As :meth:`act`, with the recurrent state; agents without one pass ``state`` through."""
+        return self.act(obs, deterministic), state
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -158,9 +167,8 @@ class Algorithm(ABC):
                 Python.
             progress: whether to show a live display.
             log_dir: run folder for config.json, CSV and TensorBoard logs and checkpoints; None keeps nothing.
-            eval_interval: steps between evaluations (default: ten in all, if ``log_dir`` is given); the best
-            agent's
-                checkpoint is kept.
+            eval_interval: steps between evaluations (default: ten in all, if ``log_dir`` is given and the
+                environment is one that can be made again); the best agent's checkpoint is kept.
             eval_episodes: episodes of an evaluation.
             checkpoint_interval: steps between checkpoints (default: ten in all).
 
@@ -197,8 +205,9 @@ class Algorithm(ABC):
 
         Args:
             observation: of the environment's single observation space, or a batch of such.
-            state: recurrent state; passed through, as no policy here has one yet.
-            episode_start: for recurrent policies.
+            state: recurrent state that the last call returned; None begins with zeros. Agents without a
+                memory pass it through.
+            episode_start: bool [N]: where an episode begins, so that a recurrent agent forgets its state.
             deterministic: whether to take the most probable action instead of drawing one.
 
         Raises:
@@ -217,7 +226,7 @@ class Algorithm(ABC):
                 raise ValueError("predict: observation is not finite")
             single = obs.shape == space.shape
             batch = obs.reshape(-1, *space.shape) if single else obs
-        action = self.act(batch, deterministic)
+        action, state = self.respond(batch, state, episode_start, deterministic)
         return (action[0] if single else action), state
 
     def save(self, path: str | Path) -> Path:

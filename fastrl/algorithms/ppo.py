@@ -13,13 +13,15 @@ from fastrl.algorithms.base import Algorithm, AlgorithmConfig
 from fastrl.distributions import distribution_for
 from fastrl.kernels import gae
 from fastrl.kernels.losses import normalize_advantage
+from fastrl.minibatches import chunks
 from fastrl.networks import NetworkOptions
 from fastrl.normalize import ReturnNormalizer
 from fastrl.observations import Encoder
 from fastrl.optimizers import Adam
-from fastrl.policies import ActorCritic, build_network
+from fastrl.policies import build_network
+from fastrl.recurrent import kinds
 from fastrl.schedules import linear
-from fastrl.sources import Rollout, RolloutBatch
+from fastrl.sources import RolloutBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +78,12 @@ class PPOConfig(AlgorithmConfig):
     """Kind of network: an MLP for vectors, or a convolutional trunk for images; auto picks by the
     observations.
     """
+    recurrent: Literal["none", "lstm", "gru"] = "none"
+    """A memory between trunk and heads: one each for actor and critic, one together for images. Needs torch;
+    a minibatch then holds whole environments, minibatch_size // num_steps of them.
+    """
+    recurrent_size: int = 64
+    """Units of the memory."""
     compile: bool = False
     """Whether a torch network runs through torch.compile, which takes a while and pays on large networks
     only.
@@ -85,7 +93,7 @@ class PPOConfig(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         AlgorithmConfig.__post_init__(self)
-        for name in ("num_steps", "update_epochs", "minibatch_size"):
+        for name in ("num_steps", "update_epochs", "minibatch_size", "recurrent_size"):
             self.require(name, getattr(self, name) >= 1, "must be >= 1")
         for name in ("learning_rate", "adam_eps", "clip_coef", "max_grad_norm"):
             self.require(name, getattr(self, name) > 0, "must be > 0")
@@ -94,6 +102,7 @@ class PPOConfig(AlgorithmConfig):
         for name in ("ent_coef", "vf_coef", "kl_coef"):
             self.require(name, getattr(self, name) >= 0, "must be >= 0")
         self.require("gae_lambda", 0.0 <= self.gae_lambda <= 1.0, "must be in [0, 1]")
+        self.require("recurrent", self.recurrent in ("none", "lstm", "gru"), "must be none, lstm or gru")
         self.require("hidden", all(width >= 1 for width in self.hidden), "must be widths >= 1")
         batch = self.num_envs * self.num_steps
         rule = f"must be <= num_envs * num_steps = {batch}"
@@ -109,12 +118,13 @@ class PPO(Algorithm):
 
     Each batch is ``num_steps`` steps of ``num_envs`` environments. Episodes cut off by a time limit bootstrap
     from the value of their final observation.
+
+    With ``recurrent`` (Hausknecht & Stone 2015), or a recurrent module, it follows the LSTM details of Huang
+    et al. 2022: see ``fastrl.recurrent``. Actor and critic have a memory each; for images they share one.
     """
 
     Config = PPOConfig
     config: PPOConfig
-    CHUNK = 256
-    """Rows that go through forward, loss and backward together: larger minibatches accumulate gradients."""
 
     def setup(self) -> None:
         """Build the policy, the optimiser and the rollout source."""
@@ -133,9 +143,13 @@ class PPO(Algorithm):
             activation=config.activation,
             compiled=config.compile,
             bf16=config.bf16,
+            recurrent=config.recurrent,
+            recurrent_size=config.recurrent_size,
         )
-        network = build_network(encoder, distribution, options, init, self.module)
-        self.policy = ActorCritic(
+        network = self.network = build_network(encoder, distribution, options, init, self.module)
+        policy, source, minibatches = kinds(network)
+        self.minibatches = minibatches(config.minibatch_size, config.num_steps)
+        self.policy = policy(
             network,
             encoder,
             distribution,
@@ -153,7 +167,7 @@ class PPO(Algorithm):
         )
         self.rng = np.random.Generator(np.random.PCG64(shuffle))
         self.optimizer = Adam(network, eps=config.adam_eps)
-        self.source = Rollout(
+        self.source = source(
             self.env,
             self.policy,
             config.num_steps,
@@ -177,27 +191,20 @@ class PPO(Algorithm):
         learning_rate = config.learning_rate
         if config.anneal_lr:
             learning_rate = linear(learning_rate, 0.0)(self.num_timesteps / self.total_timesteps)
-        fields = [
-            x.reshape(-1, *x.shape[2:])
-            for x in (batch.obs, batch.action, batch.log_prob, advantage, return_, batch.value)
-        ]
-        if batch.valid is not None:
-            fields = [x[batch.valid.ravel()] for x in fields]
-        size = len(fields[0])
         total, epochs, updates, norms = np.zeros(len(STATS)), 0, 0, 0.0
         for _ in range(config.update_epochs):
-            order = self.rng.permutation(size)
-            shuffled = [x.take(order, axis=0) for x in fields]
             stats = np.zeros(len(STATS))
-            for start in range(0, size, config.minibatch_size):
-                rows = slice(start, start + config.minibatch_size)
-                norms += self._minibatch([x[rows] for x in shuffled], learning_rate, stats)
+            for minibatch in self.minibatches.epoch(batch, advantage, return_, self.rng):
+                norms += self._minibatch(minibatch, learning_rate, stats)
                 updates += 1
             total += stats
             epochs += 1
-            if config.target_kl is not None and stats[STATS.index("approx_kl")] / size > config.target_kl:
+            if (
+                config.target_kl is not None
+                and stats[STATS.index("approx_kl")] / batch.samples > config.target_kl
+            ):
                 break
-        means = dict(zip(STATS, (total / (size * epochs)).tolist(), strict=True))
+        means = dict(zip(STATS, (total / (batch.samples * epochs)).tolist(), strict=True))
         return {
             **{f"train/{name}": mean for name, mean in means.items()},
             "train/explained_variance": explained_variance(batch.value, return_),
@@ -213,26 +220,29 @@ class PPO(Algorithm):
         if self.config.normalize_advantage:
             advantage = normalize_advantage(advantage)
         clipped = self.config.clip_value is not None
-        for start in range(0, len(obs), self.CHUNK):
-            rows = slice(start, start + self.CHUNK)
-            y, tape = network.forward(obs[rows])
+        for rows, x in chunks(obs, network.chunk):
+            y, tape = network.forward(x)
             dy = np.empty_like(y)
             self.loss(
                 y, dy, action[rows], log_prob[rows], advantage[rows], return_[rows], stats,
-                value[rows] if clipped else None, None, 1.0 / len(obs),
+                value[rows] if clipped else None, None, 1.0 / len(value),
             )  # fmt: skip
             network.backward(tape, dy)
         return self.optimizer.step(learning_rate, self.config.max_grad_norm)
 
     def act(self, obs: Any, deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]; drawn ones come from their own random stream."""
+        return self.respond(obs, None, None, deterministic)[0]
+
+    def respond(
+        self, obs: Any, state: Any, episode_start: NDArray[np.bool_] | None, deterministic: bool
+    ) -> tuple[NDArray[Any], Any]:
+        """As :meth:`act`, with the recurrent state."""
         x = self.policy.observe(obs)
-        if deterministic:
-            action = self.policy.mode(x)
-        else:
-            self.predictions += 1
-            action = self.policy.act(x, -self.predictions % 2**64).action
-        return self.policy.distribution.to_env(action)
+        self.predictions += not deterministic
+        counter = None if deterministic else -self.predictions % 2**64
+        action, state = self.policy.respond(x, counter, state, episode_start)
+        return self.policy.distribution.to_env(action), state
 
     def state(self) -> dict[str, Any]:
         """Policy, optimiser and random generator."""

@@ -87,7 +87,7 @@ def train(args: list[str]) -> int:
     folders = [folder] if len(seeds) == 1 else [folder / f"seed{seed}" for seed in seeds]
     if tuned is not None:
         print(f"preset: {tuned}")
-    print(f"run folder: {folder}")
+    print(f"run folder: {folder}\nnetwork: {agents[0].network}")
     arguments: dict[str, Any] = {
         "eval_interval": options.eval_interval,
         "eval_episodes": options.eval_episodes,

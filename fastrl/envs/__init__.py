@@ -6,12 +6,23 @@ env = gymnasium.make("fastrl/CartPole-v1")                       # one env, as a
 
 import gymnasium
 
-from fastrl.envs.make import make_training_env, reward_threshold
+from fastrl.envs.foreign import EnvironmentFailure, ForeignVectorEnv
+from fastrl.envs.make import can_make, make_evaluation_env, make_training_env, reward_threshold
 from fastrl.envs.scalar import ScalarEnv
 from fastrl.envs.vector import VectorEnv
 from fastrl.kernels.envs import NO_LIMIT, TABLE
 
-__all__ = ["COMPILED", "ScalarEnv", "VectorEnv", "make_training_env", "reward_threshold"]
+__all__ = [
+    "COMPILED",
+    "EnvironmentFailure",
+    "ForeignVectorEnv",
+    "ScalarEnv",
+    "VectorEnv",
+    "can_make",
+    "make_evaluation_env",
+    "make_training_env",
+    "reward_threshold",
+]
 
 COMPILED = tuple(TABLE)
 """Ids of the compiled environments."""

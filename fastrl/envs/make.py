@@ -1,61 +1,83 @@
-"""Environments as training and evaluation want them: vectorised, in SAME_STEP autoreset mode."""
+"""Environments as training and evaluation want them: vectorised, in SAME_STEP autoreset mode if it can be."""
 
-from importlib import import_module
 from typing import Any
 
 import gymnasium
 from gymnasium.vector import AutoresetMode
 
+from fastrl.envs.atari import make_ale
+from fastrl.envs.envpool import EnvPoolEnv
+from fastrl.envs.foreign import ForeignVectorEnv
 from fastrl.envs.vector import VectorEnv
 from fastrl.kernels.envs import TABLE
 
+Env = gymnasium.vector.VectorEnv[Any, Any, Any]
 
-def make_training_env(env: Any, num_envs: int) -> tuple[str, gymnasium.vector.VectorEnv[Any, Any, Any]]:
-    """Id and vector environment of ``env``.
+
+def make_training_env(env: Any, num_envs: int) -> tuple[str, Env]:
+    """Id and vector environment of ``env``, to train in.
 
     Args:
         env: an id, with or without ``fastrl/`` (compiled where there is such an environment, else
-            Gymnasium's own: ALE's vector environment for ``ALE/...``, SyncVectorEnv otherwise), a function
-            that makes one environment, or a vector environment, taken as it is.
+            Gymnasium's own: ALE's vector environment for ``ALE/...``, SyncVectorEnv otherwise; EnvPool's
+            for ``envpool:...``), a function that makes one environment, or a vector environment, which is
+            taken as it is.
         num_envs: environments side by side, for an id or a function.
 
     Raises:
-        ValueError: no such environment.
+        ValueError: no such environment, or one whose package is not installed.
         TypeError: none of these.
     """
+    return _make(env, num_envs, training=True)
+
+
+def make_evaluation_env(env: Any, num_envs: int) -> Env:
+    """As :func:`make_training_env`, but Atari games are played to their end, with their own rewards."""
+    return _make(env, num_envs, training=False)[1]
+
+
+def can_make(env_id: str) -> bool:
+    """Whether there is an environment of this id, as far as can be known without making it."""
+    return env_id in TABLE or env_id.split(":")[0] == "envpool" or env_id in gymnasium.registry
+
+
+def _make(env: Any, num_envs: int, *, training: bool) -> tuple[str, Env]:
     if isinstance(env, gymnasium.vector.VectorEnv):
         if isinstance(env.unwrapped, VectorEnv):
             return env.unwrapped.env_id, env
-        return _name(env), env
+        return _name(env), env if isinstance(env, ForeignVectorEnv) else ForeignVectorEnv(env)
     if callable(env):
         made = gymnasium.vector.SyncVectorEnv([env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        return _name(made.envs[0]), made
+        return _name(made.envs[0]), ForeignVectorEnv(made)
     if not isinstance(env, str):
         kind = type(env).__name__
         raise TypeError(f"env: must be an id, a function that makes one, or a vector environment, got {kind}")
     env_id = env.removeprefix("fastrl/")
     if env_id in TABLE:
         return env_id, VectorEnv(env_id, num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-    return env, _gymnasium(env, num_envs)
-
-
-def _gymnasium(env_id: str, num_envs: int) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
-    mode: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
     try:
-        if env_id.startswith(
-            "ALE/"
-        ):  # its own vector environment: threads, 84x84 grey, stacks of four frames
-            gymnasium.register_envs(import_module("ale_py"))
-            return gymnasium.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point", **mode)
-        return gymnasium.make_vec(env_id, num_envs, vectorization_mode="sync", vector_kwargs=mode)
+        return env, _foreign(env, num_envs, training)
     except ModuleNotFoundError as error:
-        raise ValueError(f"env: {env_id} needs a package that is not installed: {error}") from None
+        raise ValueError(f"env: {env} needs a package that is not installed: {error}") from None
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ValueError(f"env: {env} needs a package that is not installed: {error}") from None
     except gymnasium.error.Error as error:
         raise ValueError(f"env: {error} Compiled environments: {', '.join(TABLE)}") from None
 
 
+def _foreign(env_id: str, num_envs: int, training: bool) -> ForeignVectorEnv:
+    if env_id.startswith("ALE/"):
+        return make_ale(env_id, num_envs, training)
+    if env_id.startswith("envpool:"):
+        return EnvPoolEnv(env_id.removeprefix("envpool:"), num_envs, training)
+    mode = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    return ForeignVectorEnv(
+        gymnasium.make_vec(env_id, num_envs, vectorization_mode="sync", vector_kwargs=mode)
+    )
+
+
 def _name(env: Any) -> str:
-    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    return getattr(env.spec, "id", None) or type(env.unwrapped).__name__
 
 
 def reward_threshold(env_id: str) -> float | None:

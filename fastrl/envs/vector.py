@@ -28,11 +28,18 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
     flags bool [N] and infos. The one condition is that both use the same libm.
 
     With ``mode="fast"`` everything but the arithmetic is the same, and that is float32. One step from a
-    float32 state differs from the exact step from it by at most: CartPole, 1e-4 of each component of the
-    next state that is 1e-3 or larger, and 2e-7 of smaller ones, and it ends the episode alike unless
-    position or angle is within 1e-5 of its threshold; Pendulum, 1e-5 in each observation and in the reward.
-    Over many steps trajectories drift apart. Initial states are the exact ones, rounded; the state of
-    Pendulum holds its angle in [-pi, pi].
+    float32 state differs from the exact step from it by at most:
+
+    - Acrobot: 1e-6 (1 + the sum of the squared velocities before the step) in each observation; it ends the
+      episode alike unless the free end is within four times that of its height;
+    - CartPole: 1e-4 of each component of the next state that is 1e-3 or larger, and 2e-7 of smaller ones; it
+      ends the episode alike unless position or angle is within 1e-5 of its threshold;
+    - MountainCar, MountainCarContinuous: 2e-7 in the position and 2e-8 in the velocity; it ends the episode
+      alike, with the same reward, unless one of them is that close to the goal's;
+    - Pendulum: 1e-5 in each observation and in the reward.
+
+    Over many steps trajectories drift apart. Initial states are the exact ones, rounded; the states of
+    Acrobot and Pendulum hold angles in [-pi, pi].
 
     Pickling and ``copy.deepcopy`` keep the state, so that a copy continues identically.
 
@@ -95,7 +102,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": row.render_fps, "autoreset_mode": autoreset}
         high = np.array(row.obs_high, np.float32)
-        self.single_observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
+        low = -high if row.obs_low is None else np.array(row.obs_low, np.float32)
+        self.single_observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self.single_action_space = _action_space(row, self._core)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)

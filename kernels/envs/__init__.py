@@ -19,7 +19,9 @@ class CompiledEnv:
     kernel: str
     """Name of the compiled dynamics."""
     obs_high: tuple[float, ...]
-    """Upper bounds of the observation; the lower ones are their negatives."""
+    """Upper bounds of the observation."""
+    obs_low: tuple[float, ...] | None = None
+    """Lower ones; None: the negatives of the upper ones."""
     max_episode_steps: int
     """Steps after which an episode is truncated; ``NO_LIMIT`` if it never is."""
     reward_threshold: float | None = None
@@ -38,7 +40,8 @@ class CompiledEnv:
     """Steps a second of simulated time."""
 
 
-_MAX_ANGLE = 12 * 2 * 3.141592653589793 / 360
+_PI = 3.141592653589793
+_MAX_ANGLE = 12 * 2 * _PI / 360
 _CARTPOLE = CompiledEnv(
     kernel="CartPole",
     obs_high=(2 * 2.4, float("inf"), 2 * _MAX_ANGLE, float("inf")),
@@ -48,9 +51,36 @@ _CARTPOLE = CompiledEnv(
     gymnasium_class="gymnasium.envs.classic_control.cartpole:CartPoleEnv",
     render_fps=50,
 )
+_MOUNTAIN_CAR = CompiledEnv(
+    kernel="MountainCar",
+    obs_high=(0.6, 0.07),
+    obs_low=(-1.2, -0.07),
+    max_episode_steps=200,
+    reward_threshold=-110.0,
+    options={"goal_velocity": 0.0},
+    gymnasium_class="gymnasium.envs.classic_control.mountain_car:MountainCarEnv",
+    render_fps=30,
+)
 TABLE: Mapping[str, CompiledEnv] = {
+    "Acrobot-v1": CompiledEnv(
+        kernel="Acrobot",
+        obs_high=(1.0, 1.0, 1.0, 1.0, 4 * _PI, 9 * _PI),
+        max_episode_steps=500,
+        reward_threshold=-100.0,
+        gymnasium_class="gymnasium.envs.classic_control.acrobot:AcrobotEnv",
+        render_fps=15,
+    ),
     "CartPole-v0": replace(_CARTPOLE, max_episode_steps=200, reward_threshold=195.0),
     "CartPole-v1": _CARTPOLE,
+    "MountainCar-v0": _MOUNTAIN_CAR,
+    "MountainCarContinuous-v0": replace(
+        _MOUNTAIN_CAR,
+        kernel="MountainCarContinuous",
+        max_episode_steps=999,
+        reward_threshold=90.0,
+        action_high=(1.0,),
+        gymnasium_class="gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv",
+    ),
     "Pendulum-v1": CompiledEnv(
         kernel="Pendulum",
         obs_high=(1.0, 1.0, 8.0),

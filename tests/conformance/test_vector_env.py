@@ -3,6 +3,7 @@
 An environment enters the suite by its row in ``fastrl.kernels.envs.TABLE``.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -12,14 +13,30 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import fastrl  # noqa: F401  # registers the environments
-from fastrl.kernels.envs import TABLE
+from fastrl.kernels.envs import NO_LIMIT, TABLE
 
 # Gymnasium says so of every id that has a newer version
 pytestmark = pytest.mark.filterwarnings("ignore:.*out of date")
 
 MODES = list(AutoresetMode)
 NUM_ENVS = 17
-NEVER_TERMINATES = {"Pendulum-v1"}
+# no episode of random actions ends by itself within 15 steps
+ENDS_LATE = {"Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"}
+
+
+def swing(obs: np.ndarray) -> np.ndarray:
+    """Pushes a car, or Acrobot's second joint, where it moves: reaches the goal."""
+    return np.where(obs[:, -1] >= 0, 2, 0)
+
+
+def push(obs: np.ndarray) -> np.ndarray:
+    """The same with forces, of which some are beyond their bounds."""
+    size = np.linspace(0.8, 1.3, len(obs))
+    return np.where(obs[:, -1] >= 0, size, -size).astype(np.float32)[:, None]
+
+
+# policies that reach the goal, and a limit by which about half of their episodes have
+REACHES = {"Acrobot-v1": (swing, 95), "MountainCar-v0": (swing, 115), "MountainCarContinuous-v0": (push, 110)}
 
 
 def random_actions(random: np.random.Generator, space: gymnasium.Space[Any], num_envs: int) -> np.ndarray:
@@ -61,8 +78,14 @@ def assert_equal(ours: Any, theirs: Any) -> None:
         assert ours == theirs
 
 
-def run(ours: Any, theirs: Any, steps: int, seed: int = 0) -> dict[str, int]:
-    """Random steps of both, compared; counts what happened."""
+def run(
+    ours: Any,
+    theirs: Any,
+    steps: int,
+    seed: int = 0,
+    policy: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> dict[str, int]:
+    """Steps of both, random without a policy, compared; counts what happened."""
     random = np.random.default_rng(seed)
     seen = {"terminated": 0, "truncated": 0, "both": 0}
     done = np.zeros(ours.num_envs, bool)
@@ -70,6 +93,8 @@ def run(ours: Any, theirs: Any, steps: int, seed: int = 0) -> dict[str, int]:
         if done.any() and ours.metadata["autoreset_mode"] is AutoresetMode.DISABLED:
             assert_equal(ours.reset(options={"reset_mask": done}), theirs.reset(options={"reset_mask": done}))
         actions = random_actions(random, ours.single_action_space, ours.num_envs)
+        if policy is not None:
+            actions = policy(ours._core.obs)
         result = ours.step(actions)
         assert_equal(result, theirs.step(actions))
         _, _, terminated, truncated, _ = result
@@ -107,7 +132,9 @@ def test_random_policy(env_id: str, mode: AutoresetMode) -> None:
     ours, theirs = pair(env_id, mode)
     assert_equal(ours.reset(seed=7), theirs.reset(seed=7))
     seen = run(ours, theirs, 2000)
-    assert seen["terminated"] + seen["truncated"] > 100
+    limit = TABLE[env_id].max_episode_steps
+    whole = 100 if limit == NO_LIMIT else min(100, NUM_ENVS * (2000 // (limit + 1)) - 1)
+    assert seen["terminated"] + seen["truncated"] > whole
 
 
 def test_truncation(env_id: str, mode: AutoresetMode) -> None:
@@ -115,8 +142,20 @@ def test_truncation(env_id: str, mode: AutoresetMode) -> None:
     ours, theirs = pair(env_id, mode, max_episode_steps=15)
     assert_equal(ours.reset(seed=8), theirs.reset(seed=8))
     seen = run(ours, theirs, 1500)
-    wanted = {"truncated"} if env_id in NEVER_TERMINATES else set(seen)
+    wanted = {"truncated"} if env_id in ENDS_LATE else set(seen)
     assert min(seen[name] for name in wanted) > 20, seen
+
+
+@pytest.mark.parametrize("env_id", list(REACHES))
+def test_goal(env_id: str, mode: AutoresetMode) -> None:
+    """What random actions never reach: the goal, at times in the very step of the limit."""
+    policy, limit = REACHES[env_id]
+    ours, theirs = pair(env_id, mode, max_episode_steps=limit)
+    assert_equal(ours.reset(seed=9), theirs.reset(seed=9))
+    seen = run(ours, theirs, 1500, policy=policy)
+    assert seen["terminated"] > 20
+    assert seen["truncated"] > 20
+    assert seen["both"] > 0
 
 
 def test_seeds(env_id: str, mode: AutoresetMode) -> None:
