@@ -10,10 +10,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
+from fastrl.envs.foreign import Step, autoreset_mode
 from fastrl.kernels._check import describe
 
 Bools = NDArray[np.bool_]
-Step = tuple[Any, NDArray[np.float64], Bools, Bools, dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -59,12 +59,8 @@ class EpisodeWrapper(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
-        # metadata may be shared by all instances of a class, as ALE's is: the newest one's mode is in it
-        mode = getattr(env.unwrapped, "autoreset_mode", env.metadata.get("autoreset_mode"))
-        if not isinstance(mode, AutoresetMode):
-            raise ValueError(f"{self._name}: env must say its AutoresetMode in its metadata, got {mode!r}")
-        self.mode = mode
-        self.metadata = {**env.metadata, "autoreset_mode": mode}
+        self.mode = autoreset_mode(env)
+        self.metadata = {**env.metadata, "autoreset_mode": self.mode}
         self._started = False
         self._ended = np.zeros(env.num_envs, np.bool_)  # and not reset since, except with SAME_STEP
 
@@ -221,7 +217,7 @@ class EpisodeWrapper(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
 
 
 def replaced(base: Any, other: Any, mask: Bools) -> Any:
-    """Observations ``base`` with the rows of ``other`` where ``mask``: arrays, or dicts and tuples of them."""
+    """Observations ``base`` with the rows of ``other`` where ``mask``: arrays, dicts, tuples of them."""
     if isinstance(base, dict):
         return {key: replaced(base[key], other[key], mask) for key in base}
     if isinstance(base, tuple):

@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import iterate
 
-from fastrl.envs.wrappers.base import Bools, EpisodeWrapper, Step, Transition, replaced, replaced_info
+from fastrl.envs.foreign import Step
+from fastrl.envs.wrappers.base import Bools, EpisodeWrapper, Transition, replaced, replaced_info
 from fastrl.kernels._check import require_positive
 
 

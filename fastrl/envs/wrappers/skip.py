@@ -10,7 +10,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from fastrl.envs.wrappers.base import Bools, EpisodeWrapper, Step, replaced_info, signals
+from fastrl.envs.foreign import Step
+from fastrl.envs.wrappers.base import Bools, EpisodeWrapper, replaced_info, signals
 from fastrl.kernels import grayscale_resize
 from fastrl.kernels._check import require_positive
 
@@ -193,7 +194,7 @@ class _Window:
         """Infos of the environments' last frames and of their resets, and what was final when they ended."""
         finals: dict[str, Any] = {}
         for who, _, last_info in self.ends:
-            found = {key: last_info[key] for key in ("final_info", "_final_info") if key in last_info}
+            found = {key: value for key, value in last_info.items() if key.lstrip("_") == "final_info"}
             finals = replaced_info(finals, found, who)
         info = {
             key: value for key, value in info.items() if key.lstrip("_") not in ("final_obs", "final_info")

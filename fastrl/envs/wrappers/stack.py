@@ -1,6 +1,7 @@
 """Stacks of the last observations, and of the actions that led to them."""
 
 import operator
+import sys
 from typing import Any
 
 import gymnasium
@@ -17,6 +18,14 @@ from fastrl.kernels._check import describe, require_choice, require_positive
 
 PADDINGS = ("reset", "zero")
 ACTIONS = (None, "one_hot", "raw")
+_KEPT = 3  # arrays: a caller holds one or two, the last observations and those before
+
+
+def _references(arrays: list[NDArray[Any]], i: int) -> int:
+    return sys.getrefcount(arrays[i])
+
+
+_UNHELD = _references([np.empty(0)], 0)  # depends on the version of Python
 
 
 class FrameStack(EpisodeWrapper):
@@ -158,6 +167,7 @@ class Ring:
         self.frames = np.zeros((num_envs, 4 * size, *blank.shape), blank.dtype)
         self.blank = np.broadcast_to(blank, (num_envs, *blank.shape))
         self.slot = size - 1
+        self._arrays: list[NDArray[Any]] = []  # handed out lately
 
     def advance(self) -> None:
         """Makes room for a frame; at the ring's end the last ones move to its front."""
@@ -170,9 +180,21 @@ class Ring:
     def push(self, frame: Any, began: Bools, copy: bool, only: bool = False) -> NDArray[Any]:
         """The stacks with ``frame`` in the present slot."""
         frame = np.ascontiguousarray(frame, self.frames.dtype)
-        out = np.empty((len(frame), self.size, *frame.shape[1:]), frame.dtype) if copy else None
+        out = self._array() if copy else None
         _core.push_frames(self.frames, self.slot, frame, began, self.size, self.padding, only, out)
         return self.frames[:, self.slot - self.size + 1 : self.slot + 1] if out is None else out
+
+    def _array(self) -> NDArray[Any]:
+        """An array for stacks that nobody holds: an earlier one, or a new one.
+
+        Fresh memory of many frames costs more than filling it does.
+        """
+        for i in range(len(self._arrays)):
+            if _references(self._arrays, i) == _UNHELD:
+                return self._arrays[i]
+        array = np.empty((len(self.frames), self.size, *self.frames.shape[2:]), self.frames.dtype)
+        self._arrays = [*self._arrays[1 - _KEPT :], array]
+        return array
 
     def state(self) -> dict[str, Any]:
         """Its frames, oldest first."""
