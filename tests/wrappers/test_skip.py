@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import AtariPreprocessing, MaxAndSkipObservation
 
 from fastrl.envs import VectorEnv
-from fastrl.envs.wrappers import FrameSkip, FrameStack, GrayscaleResize
+from fastrl.envs.wrappers import FrameSkip, FrameStack, GrayscaleResize, TimeLimit
 from fastrl.kernels import grayscale_resize
 
 RGB = spaces.Box(0, 255, (21, 16, 3), np.uint8)
@@ -153,6 +153,28 @@ def test_atari_preprocessing(ale: Any, run: Any, game: str, obs_type: str) -> No
         np.testing.assert_array_equal(flags, expected_flags)
         ends += int(flags[0][0] or flags[1][0])
     assert ends > 1
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_around_ales_vector_environment(ale: Any, mode: AutoresetMode) -> None:
+    """Its final observations are one array, without a mask."""
+    inner = ale.AtariVectorEnv(
+        "breakout", 3, autoreset_mode=mode, stack_num=1, max_num_frames_per_episode=300, noop_max=1
+    )
+    env = FrameStack(TimeLimit(inner, 90), 2)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    ends = 0
+    for _ in range(200):
+        obs, _, terminated, truncated, info = env.step(env.action_space.sample())
+        done = terminated | truncated
+        ends += int(done.sum())
+        assert obs.shape == (3, 2, 1, 84, 84)
+        if mode is AutoresetMode.SAME_STEP and done.any():
+            np.testing.assert_array_equal(info["_final_obs"], done)
+            assert [final is not None for final in info["final_obs"]] == done.tolist()
+    env.close()
+    assert ends > 3
 
 
 def test_ale_vector_environment(ale: Any) -> None:

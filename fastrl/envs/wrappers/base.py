@@ -200,15 +200,17 @@ class EpisodeWrapper(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         empty: Any = create_empty_array(space, len(finals))
         return concatenate(space, finals, empty)
 
-    def _with_finals(self, info: dict[str, Any], envs: NDArray[np.intp], finals: Any) -> dict[str, Any]:
-        """``info`` with other final observations of some environments."""
+    def _with_finals(
+        self, info: dict[str, Any], envs: NDArray[np.intp], finals: Any, kept: NDArray[np.intp] | None = None
+    ) -> dict[str, Any]:
+        """``info`` with final observations of some environments, and those that it has of ``kept`` ones."""
         final_obs = np.full(self.num_envs, None, object)
-        if "final_obs" in info:
-            for env in np.flatnonzero(info["_final_obs"]):
-                final_obs[env] = info["final_obs"][env]
+        for env in () if kept is None else kept:
+            final_obs[env] = info["final_obs"][env]
         for env, final in zip(envs, finals, strict=True):
             final_obs[env] = final
-        return {**info, "final_obs": final_obs}
+        ended = np.array([final is not None for final in final_obs])  # ALE's has no mask
+        return {**info, "final_obs": final_obs, "_final_obs": ended}
 
     def _reset_some(self, mask: Bools) -> tuple[Any, dict[str, Any]]:
         """Resets environments between steps, which the caller of the wrapper does not see."""

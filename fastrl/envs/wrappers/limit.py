@@ -86,12 +86,12 @@ class TimeLimit(EpisodeWrapper):
     def _reset_now(self, step: Transition, cut: Bools) -> None:
         """Begins the next episodes of environments that were cut, with SAME_STEP."""
         rows = list(iterate(self.observation_space, step.obs))
-        envs = np.flatnonzero(cut)
-        info = self._with_finals(step.info, envs, [deepcopy(rows[env]) for env in envs])
+        envs, others = np.flatnonzero(cut), np.flatnonzero(step.done & ~cut)
+        info = self._with_finals(step.info, envs, [deepcopy(rows[env]) for env in envs], others)
         final = {"final_info": info.pop("final_info", {}), "_final_info": info.pop("_final_info", cut)}
         last = {key: value for key, value in info.items() if key not in ("final_obs", "_final_obs")}
         final = replaced_info(final, {"final_info": last, "_final_info": cut}, cut)
         first, first_info = self._reset_some(cut)
         step.obs = replaced(step.obs, first, cut)
-        ends = {"final_obs": info["final_obs"], "_final_obs": step.done.copy(), **final}
+        ends = {"final_obs": info["final_obs"], "_final_obs": info["_final_obs"], **final}
         step.info = {**replaced_info(last, first_info, cut), **ends}

@@ -203,4 +203,4 @@ class _Window:
             info = replaced_info(info, first_info, reset)
         envs = np.concatenate([np.flatnonzero(who) for who, _, _ in self.ends])
         info = self.wrapper._with_finals(info, envs, np.concatenate([last for _, last, _ in self.ends]))
-        return {**info, "_final_obs": self.done.copy(), **finals}
+        return {**info, **finals}
