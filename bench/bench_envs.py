@@ -4,7 +4,8 @@
                                [--json FILE]
 
 One thread, NEXT_STEP autoreset, int64 or float32 actions drawn beforehand. A step reads the actions and
-returns observations float32, rewards float64 and two flag arrays: fresh ones, unless the row says copy=False.
+returns observations float32 or int64, rewards float64, two flag arrays and what infos the environment has:
+fresh ones, unless the row says copy=False.
 SyncVectorEnv and ours return the same bytes, which is checked before anything is timed; ``mode="fast"``
 returns the same but for float32 rounding, which is checked over the first steps. CartPoleVectorEnv seeds all
 envs from one generator, so it is checked a step at a time from our states; its rewards are float32. Gymnasium
@@ -31,7 +32,15 @@ SYNC_CAP = 1024  # SyncVectorEnv is flat long before, and 8192 of its envs take 
 Maker = Callable[[int], Any]
 OURS, SYNC, NUMPY = "fastrl", "SyncVectorEnv", "CartPoleVectorEnv"
 FAST = "fastrl fast"
-IDS = ("CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Acrobot-v1", "Pendulum-v1")
+TOY_TEXT = (
+    "FrozenLake-v1",
+    "FrozenLake8x8-v1",
+    "Taxi-v4",
+    "CliffWalking-v1",
+    "CliffWalkingSlippery-v1",
+    "Blackjack-v1",
+)
+IDS = ("CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Acrobot-v1", "Pendulum-v1", *TOY_TEXT)
 
 
 def makers(env_id: str) -> dict[str, Maker]:
@@ -43,13 +52,10 @@ def makers(env_id: str) -> dict[str, Maker]:
     def theirs(mode: str) -> Maker:
         return lambda n: gymnasium.make_vec(env_id, num_envs=n, vectorization_mode=mode)
 
-    found = {
-        OURS: ours(),
-        f"{OURS} copy=False": ours(copy=False),
-        FAST: ours(mode="fast"),
-        f"{FAST} copy=False": ours(mode="fast", copy=False),
-        SYNC: theirs("sync"),
-    }
+    found = {OURS: ours(), f"{OURS} copy=False": ours(copy=False)}
+    if env_id not in TOY_TEXT:  # they have no arithmetic to make faster
+        found |= {FAST: ours(mode="fast"), f"{FAST} copy=False": ours(mode="fast", copy=False)}
+    found[SYNC] = theirs("sync")
     return found | {NUMPY: theirs("vector_entry_point")} if env_id == "CartPole-v1" else found
 
 
@@ -63,6 +69,13 @@ def draw(env: Any, steps: int) -> list[np.ndarray]:
     return list(random.uniform(space.low, space.high, shape).astype(space.dtype))
 
 
+def arrays(result: Any) -> list[Any]:
+    """What a step or reset returned, infos and tuples of observations taken apart."""
+    if isinstance(result, dict):
+        result = tuple(result.values())
+    return [x for part in result for x in arrays(part)] if isinstance(result, tuple) else [result]
+
+
 def check_sync(env_id: str, num_envs: int = 64, steps: int = 600) -> None:
     """Raises unless ours and SyncVectorEnv return the same bytes."""
     ours, theirs = makers(env_id)[OURS](num_envs), makers(env_id)[SYNC](num_envs)
@@ -70,7 +83,7 @@ def check_sync(env_id: str, num_envs: int = 64, steps: int = 600) -> None:
     for actions in draw(ours, steps):
         results.append((ours.step(actions), theirs.step(actions)))
     for step, (a, b) in enumerate(results):
-        for x, y in zip(a[:-1], b[:-1], strict=True):
+        for x, y in zip(arrays(a), arrays(b), strict=True):
             if x.dtype != y.dtype or x.tobytes() != y.tobytes():
                 raise SystemExit(f"{env_id}, step {step}: fastrl and SyncVectorEnv differ; no ratios")
 
@@ -158,7 +171,8 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in versions().items()))
     for env_id in args.envs:
         check_sync(env_id)
-        check_fast(env_id)
+        if env_id not in TOY_TEXT:
+            check_fast(env_id)
     if "CartPole-v1" in args.envs:
         check_numpy()
     print("checked: SyncVectorEnv returns the same bytes, the others the same steps from the same states")

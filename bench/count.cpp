@@ -134,6 +134,23 @@ void count_losses_and_distributions() {
         [&] { distributions().categorical_entropy(policy, {log_prob.data(), 1, 0}); });
 }
 
+// 500 states in a ring, six actions that go up to three states on.
+struct Ring {
+  static constexpr int64_t kStates = 500, kActions = 6, kWidth = 3;
+  std::vector<Outcome> outcome;
+  Start start{1.0, 0};
+  TransitionTable table{};
+
+  Ring() {
+    for (int64_t pair = 0; pair < kStates * kActions; ++pair)
+      for (int64_t k = 0; k < kWidth; ++k) {
+        const auto next = static_cast<int32_t>((pair / kActions + k) % kStates);
+        outcome.push_back({(k + 1) / 3.0, 1 / 3.0, -1.0, next, next == kStates - 1});
+      }
+    table = {kStates, kActions, kWidth, outcome.data(), 1, &start, nullptr, 1};
+  }
+};
+
 // A step of 256 environments with observations of four numbers.
 // A screen of ALE's, and the stacks of 64 environments of 17 floats.
 void count_frames() {
@@ -177,10 +194,12 @@ void count_normalizers() {
 // 64 steps of every environment; about one episode of CartPole in two ends.
 void count_envs(EnvMode mode, const EnvsTable& table) {
   const int64_t n = 64;
+  const Ring ring;
   for (int64_t kernel = 0; kernel < table.size; ++kernel) {
     const bool discrete = table.kernel[kernel].action_size == 0;
     const double option = table.kernel[kernel].name == std::string("Pendulum") ? 10.0 : 0.0;  // gravity
-    VecEnv env(mode, kernel, n, 500, Autoreset::same_step, &option, 1);
+    const TransitionTable* table_needed = table.kernel[kernel].needs_table ? &ring.table : nullptr;
+    VecEnv env(mode, kernel, n, 500, Autoreset::same_step, &option, 1, table_needed);
     for (uint32_t i = 0; i < n; ++i) env.seed(i, &i, 1);
     env.reset(nullptr, env.kernel().bounds);
     std::vector<int64_t> choice(n);

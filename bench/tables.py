@@ -96,13 +96,31 @@ def simulators(cases: dict[str, Any]) -> tuple[str, str]:
     return "\n\n".join(tables), f"medians; {packages}"
 
 
+def rates(file: dict[str, Any]) -> tuple[str, str]:
+    """Table and what its caption adds: rates of ours and of peers, and ours over the first peer's."""
+    names = file["contestants"]
+    rows = [[file["unit"], *names, f"{names[0]} is"]]
+    for case in file["cases"]:
+        cells = [number(case["rates"][name]) for name in names]
+        if "cpu_us" in case:
+            cells = [
+                f"{cell} ({number(case['cpu_us'][name])})" for cell, name in zip(cells, names, strict=True)
+            ]
+        rows.append([case["name"], *cells, f"{case['ratio']:.2f}x"])
+    packages = ", ".join(f"{name} {version}" for name, version in file["packages"].items())
+    return markdown(rows), f"median of {file['rounds']} interleaved rounds, {packages}"
+
+
 def render(name: str) -> str:
     file = json.loads((PUBLISHED / f"{name}.json").read_text())
     if "simulators" in file:
         tables, details = simulators(file["simulators"])
+    elif "settings" in file:
+        tables, details = throughput(file["settings"])
     else:
-        tables, details = throughput(file["settings"]) if "settings" in file else family(file)
-    place = f"{file['cpu']}, {file['threads']} thread, Python {file['python']}"
+        tables, details = rates(file) if "contestants" in file else family(file)
+    threads = f"{file['threads']} thread{'s' if file['threads'] > 1 else ''}"
+    place = f"{file['cpu']}, {threads}, Python {file['python']}"
     return f"{tables}\n\n{place}, {details}; {file['date'][:10]}, commit {file['commit']}.\n"
 
 

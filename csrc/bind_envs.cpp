@@ -2,7 +2,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -12,7 +14,10 @@
 
 #include "array.h"
 #include "dispatch.h"
+#include "env_infos.h"
 #include "envs.h"
+#include "new_array.h"
+#include "pool.h"
 
 namespace py = pybind11;
 
@@ -24,11 +29,33 @@ FASTRL_DISPATCH(EnvsTable, envs_fast)
 namespace {
 
 constexpr int64_t kReleaseGil = 1024;  // envs whose step takes longer than handing the GIL over
+constexpr int64_t kCopied = 2048;      // envs whose outputs a thread copies at a time
 
 template <class Action>
 using Actions = py::array_t<Action, py::array::c_style>;
 using Bounds = std::array<double, kEnvBounds>;
 using Mask = py::array_t<bool, py::array::c_style>;
+
+// One int or None an env. A range stays one: a list of a million seeds would take half as much memory as
+// their environments.
+class Seeds : public py::sequence {
+  PYBIND11_OBJECT_DEFAULT(Seeds, sequence, PySequence_Check)
+};
+
+// As py::gil_scoped_release, but a thread that asks for the GIL after the interpreter's end may unwind
+// through it, as Python up to 3.13 makes it do.
+struct GilReleased {
+  PyThreadState* saved = PyEval_SaveThread();
+  ~GilReleased() noexcept(false) { PyEval_RestoreThread(saved); }
+};
+
+// body(), and others may run Python meanwhile if there are many envs.
+template <class Body>
+auto with_gil_released(int64_t num_envs, const Body& body) {
+  if (num_envs < kReleaseGil) return body();
+  const GilReleased released;
+  return body();
+}
 
 // The first env that cannot step, or -1; -2: not a plain array of the environment's actions.
 template <bool Checked, class Action>
@@ -40,10 +67,8 @@ int64_t step_with(VecEnv& env, PyObject* arg) {
   const bool fits = columns == 0 ? actions.ndim() == 1 : actions.ndim() == 2 && actions.shape(1) == columns;
   if (!fits || actions.shape(0) != env.num_envs()) return -2;
   const Action* action = actions.data();
-  const auto step = [&env, action] { return Checked ? env.step(action) : env.step_unchecked(action); };
-  if (env.num_envs() < kReleaseGil) return step();
-  py::gil_scoped_release release;
-  return step();
+  return with_gil_released(
+      env.num_envs(), [&env, action] { return Checked ? env.step(action) : env.step_unchecked(action); });
 }
 
 // step(actions) takes the array by the C API: pybind11's own arguments would cost more than a small step.
@@ -59,17 +84,19 @@ PyObject* step(PyObject* self, PyObject* arg) {
   return PyLong_FromLongLong(blocked < 0 ? -1 : blocked);
 }
 
-// A new array [rows] or [rows, columns] with these contents; null with an exception set.
-template <class Element>
-PyObject* fresh(const void* data, int64_t rows, int64_t columns = 0) {
-  const auto& numpy = py::detail::npy_api::get();
-  Py_intptr_t shape[] = {static_cast<Py_intptr_t>(rows), static_cast<Py_intptr_t>(columns)};
-  PyObject* array = numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype::of<Element>().release().ptr(),
-                                                columns == 0 ? 1 : 2, shape, nullptr, nullptr, 0, nullptr);
-  if (array != nullptr)
-    std::memcpy(py::detail::array_proxy(array)->data, data,
-                static_cast<size_t>(rows * (columns == 0 ? 1 : columns)) * sizeof(Element));
-  return array;
+// What a step returns as the observation, not written: float32 [N, obs_size], int64 [N], or a tuple of int64
+// [N].
+PyObject* empty_observation(VecEnv& env) {
+  const int64_t n = env.num_envs(), parts = env.batch().discrete_size;
+  if (parts == 0) return new_array<float>(n, env.obs_size());
+  if (parts == 1) return new_array<int64_t>(n);
+  PyObject* result = PyTuple_New(parts);
+  for (int64_t k = 0; result != nullptr && k < parts; ++k) {
+    PyObject* part = new_array<int64_t>(n);
+    if (part == nullptr) Py_CLEAR(result);
+    if (part != nullptr) PyTuple_SET_ITEM(result, k, part);
+  }
+  return result;
 }
 
 // outputs(infos): what Gymnasium's step returns, in fresh arrays.
@@ -82,29 +109,64 @@ PyObject* outputs(PyObject* self, PyObject* infos) {
     PyTuple_SET_ITEM(result, k, item);
     return item != nullptr;
   };
-  if (put(0, fresh<float>(env.obs(), n, env.obs_size())) && put(1, fresh<double>(env.reward(), n)) &&
-      put(2, fresh<bool>(env.terminated(), n)) && put(3, fresh<bool>(env.truncated(), n)) &&
-      put(4, Py_NewRef(infos)))
-    return result;
-  Py_DECREF(result);
-  return nullptr;
+  if (!(put(0, empty_observation(env)) && put(1, new_array<double>(n)) && put(2, new_array<bool>(n)) &&
+        put(3, new_array<bool>(n)) && put(4, Py_NewRef(infos)))) {
+    Py_DECREF(result);
+    return nullptr;
+  }
+  const EnvBatch& batch = env.batch();
+  const int64_t parts = batch.discrete_size;
+  PyObject* const obs = PyTuple_GET_ITEM(result, 0);
+  const auto copy = [](PyObject* to, const auto* from, int64_t begin, int64_t end, int64_t columns = 1) {
+    std::memcpy(static_cast<char*>(contents(to)) + begin * columns * static_cast<int64_t>(sizeof *from),
+                from + begin * columns, static_cast<size_t>((end - begin) * columns) * sizeof *from);
+  };
+  const auto copy_all = [&](int64_t begin, int64_t end) {
+    if (parts == 0) copy(obs, batch.obs, begin, end, env.obs_size());
+    for (int64_t k = 0; k < parts; ++k)
+      copy(parts == 1 ? obs : PyTuple_GET_ITEM(obs, k), batch.discrete + k * batch.stride, begin, end);
+    copy(PyTuple_GET_ITEM(result, 1), batch.reward, begin, end);
+    copy(PyTuple_GET_ITEM(result, 2), batch.terminated, begin, end);
+    copy(PyTuple_GET_ITEM(result, 3), batch.truncated, begin, end);
+  };
+  with_gil_released(n, [&] { parallel_for(n, kCopied, env.num_threads(), copy_all); });
+  return result;
 }
 
-void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function, const char* doc) {
-  auto* method = new PyMethodDef{name, function, METH_O, doc};  // must outlive the type, which is never freed
+// infos() and step_infos(); see env_infos.h.
+template <py::dict (*Infos)(const VecEnv&)>
+PyObject* infos(PyObject* self, PyObject*) {
+  try {
+    return Infos(py::cast<const VecEnv&>(py::handle(self))).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+    return nullptr;
+  }
+}
+
+void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function, const char* doc,
+                int flags = METH_O) {
+  auto* method = new PyMethodDef{name, function, flags, doc};  // must outlive the type, which is never freed
   auto* type = reinterpret_cast<PyTypeObject*>(cls.ptr());
   cls.attr(name) = py::reinterpret_steal<py::object>(PyDescr_NewMethod(type, method));
 }
 
 std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_envs,
                              int64_t max_episode_steps, const std::string& autoreset,
-                             const std::vector<double>& options) {
+                             const std::vector<double>& options, std::optional<const TransitionTable*> given,
+                             int64_t num_threads) {
+  const TransitionTable* transitions = given.value_or(nullptr);
   const EnvsTable& table = fast ? envs_fast() : envs();
   int64_t index = 0;
   while (index < table.size && kernel != table.kernel[index].name) ++index;
   if (index == table.size) throw std::invalid_argument("VecEnv: no compiled environment is called " + kernel);
-  if (num_envs < 1 || max_episode_steps < 1 || options.size() > kEnvOptions)
-    throw std::invalid_argument("VecEnv: num_envs and max_episode_steps must be >= 1, options at most 4");
+  if (num_envs < 1 || max_episode_steps < 1 || num_threads < 1 || options.size() > kEnvOptions)
+    throw std::invalid_argument(
+        "VecEnv: num_envs, max_episode_steps and num_threads must be >= 1, options at most 4");
+  const EnvKernel& found = table.kernel[index];
+  if (found.needs_table != (transitions != nullptr) ||
+      (transitions != nullptr && found.num_actions > 0 && found.num_actions != transitions->num_actions))
+    throw std::invalid_argument("VecEnv: table must be given to tabular environments and fit them");
   Autoreset mode;
   if (autoreset == "NextStep")
     mode = Autoreset::next_step;
@@ -115,11 +177,19 @@ std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_e
   else
     throw std::invalid_argument("VecEnv: autoreset must be NextStep, SameStep or Disabled, got " + autoreset);
   return std::make_unique<VecEnv>(fast ? EnvMode::fast : EnvMode::exact, index, num_envs, max_episode_steps,
-                                  mode, options.data(), static_cast<int64_t>(options.size()));
+                                  mode, options.data(), static_cast<int64_t>(options.size()), transitions,
+                                  num_threads);
 }
 
 // Python's int, as SeedSequence splits it.
 std::vector<uint32_t> entropy_words(const py::int_& number) {
+  const unsigned long long small = PyLong_AsUnsignedLongLong(number.ptr());
+  if (PyErr_Occurred() == nullptr) {
+    std::vector<uint32_t> out{static_cast<uint32_t>(small)};
+    if (small >> 32 != 0) out.push_back(static_cast<uint32_t>(small >> 32));
+    return out;
+  }
+  PyErr_Clear();
   const auto bits = number.attr("bit_length")().cast<size_t>();
   const size_t words = bits == 0 ? 1 : (bits + 31) / 32;
   const auto bytes = number.attr("to_bytes")(words * 4, "little").cast<std::string>();
@@ -128,16 +198,20 @@ std::vector<uint32_t> entropy_words(const py::int_& number) {
   return out;
 }
 
-void seed(VecEnv& env, const std::vector<std::optional<py::int_>>& seeds) {
+void seed(VecEnv& env, const Seeds& seeds) {
   if (static_cast<int64_t>(seeds.size()) != env.num_envs())
     throw std::invalid_argument("VecEnv.seed: one seed or None for each env");
-  std::vector<std::vector<uint32_t>> entropies;  // all of them before the first takes effect
-  entropies.reserve(seeds.size());
-  for (const auto& number : seeds)
-    entropies.push_back(number ? entropy_words(*number) : std::vector<uint32_t>{});
-  for (size_t i = 0; i < entropies.size(); ++i)
-    if (!entropies[i].empty())
-      env.seed(static_cast<int64_t>(i), entropies[i].data(), static_cast<int64_t>(entropies[i].size()));
+  const auto for_each = [&seeds](const auto& use) {
+    int64_t i = 0;
+    for (const py::object number : seeds) {
+      if (!number.is_none()) use(i, entropy_words(number.cast<py::int_>()));
+      ++i;
+    }
+  };
+  for_each([](int64_t, const std::vector<uint32_t>&) {});  // raises before the first takes effect
+  for_each([&env](int64_t i, const std::vector<uint32_t>& entropy) {
+    env.seed(i, entropy.data(), static_cast<int64_t>(entropy.size()));
+  });
 }
 
 void reset(VecEnv& env, const std::optional<Mask>& mask, const Bounds& bounds) {
@@ -156,12 +230,15 @@ Pcg64& rng_of(VecEnv& env, int64_t i) {
 }
 
 py::bytes get_rng(VecEnv& env, int64_t i) {
-  return py::bytes(reinterpret_cast<const char*>(&rng_of(env, i)), sizeof(Pcg64));
+  char bytes[sizeof(Pcg64)] = {};
+  const Pcg64& rng = rng_of(env, i);
+  std::memcpy(bytes, &rng, offsetof(Pcg64, half) + sizeof rng.half);
+  return py::bytes(bytes, sizeof bytes);
 }
 
 void set_rng(VecEnv& env, int64_t i, const py::bytes& given) {
   const std::string bytes = given;
-  if (bytes.size() != sizeof(Pcg64)) throw std::invalid_argument("VecEnv.set_rng: bytes must be 32");
+  if (bytes.size() != sizeof(Pcg64)) throw std::invalid_argument("VecEnv.set_rng: bytes must be get_rng's");
   std::memcpy(&rng_of(env, i), bytes.data(), bytes.size());
 }
 
@@ -181,22 +258,47 @@ py::array_t<Element> view(const py::object& self, Memory* data, std::vector<py::
   return py::array_t<Element>(std::move(shape), reinterpret_cast<Element*>(data), self);
 }
 
+py::array_t<int64_t> discrete_view(const py::object& self, const VecEnv& env, int64_t* data) {
+  const auto stride = static_cast<py::ssize_t>(env.batch().stride * sizeof(int64_t));
+  return py::array_t<int64_t>({env.batch().discrete_size, env.num_envs()}, {stride, py::ssize_t{8}}, data,
+                              self);
+}
+
 }  // namespace
+}  // namespace fastrl
+
+template <>
+struct pybind11::detail::handle_type_name<fastrl::Seeds> {
+  static constexpr auto name = const_name("collections.abc.Sequence[int | None]");
+};
+
+namespace fastrl {
 
 void register_envs(py::module_& m) {
   py::class_<VecEnv> cls(m, "VecEnv", "N copies of a compiled environment; see csrc/envs.h.");
   cls.def(py::init(&make), py::arg("kernel"), py::arg("fast"), py::arg("num_envs"),
-          py::arg("max_episode_steps"), py::arg("autoreset"), py::arg("options"))
+          py::arg("max_episode_steps"), py::arg("autoreset"), py::arg("options"),
+          py::arg("table") = py::none(), py::arg("num_threads") = 1, py::keep_alive<1, 8>())
       .def_property_readonly("num_envs", &VecEnv::num_envs)
       .def_property_readonly("obs_size", &VecEnv::obs_size)
       .def_property_readonly("num_actions", &VecEnv::num_actions)
       .def_property_readonly("action_size", &VecEnv::action_size)
+      .def_property_readonly("num_threads", &VecEnv::num_threads)
       .def_property_readonly(
           "bounds", [](const VecEnv& env) { return Bounds{env.kernel().bounds[0], env.kernel().bounds[1]}; })
       .def_property_readonly("started", &VecEnv::started)
+      .def_property_readonly("num_states",
+                             [](const VecEnv& env) {
+                               const TransitionTable* table = env.batch().table;
+                               return table == nullptr ? 0 : table->num_states;
+                             })
+      .def_property_readonly("has_prob", [](const VecEnv& env) { return env.kernel().has_prob; })
+      .def_property_readonly("whole_reset_prob",
+                             [](const VecEnv& env) { return env.kernel().whole_reset_prob; })
       .def("seed", &seed, py::arg("seeds"), "Seeds each env whose entry is not None.")
       .def("reset", &reset, py::arg("mask"), py::arg("bounds"))
-      .def("get_rng", &get_rng, py::arg("env"), "State and increment of the env's PCG64, 16 bytes each.")
+      .def("get_rng", &get_rng, py::arg("env"),
+           "The env's PCG64: state and increment, 16 bytes each, has_uint32 and uinteger, 4 each, 8 unused.")
       .def("set_rng", &set_rng, py::arg("env"), py::arg("bytes"))
       .def("get_state", &get_state)
       .def("set_state", &set_state, py::arg("bytes"),
@@ -214,6 +316,16 @@ void register_envs(py::module_& m) {
              "new arrays, "
              "infos.");
 
+  add_method(
+      cls, "infos", infos<transition_infos>,
+      "infos(self: object) -> dict[str, typing.Any]\n\nGymnasium's infos of every env's last transition or "
+      "reset.",
+      METH_NOARGS);
+  add_method(cls, "step_infos", infos<step_infos>,
+             "step_infos(self: object) -> dict[str, typing.Any]\n\nGymnasium's infos of a step, final ones "
+             "included.",
+             METH_NOARGS);
+
   const auto per_env = [&cls](const char* name, auto view_of) {
     cls.def_property_readonly(
         name, [view_of](const py::object& self) { return view_of(self, self.cast<VecEnv&>()); });
@@ -223,6 +335,11 @@ void register_envs(py::module_& m) {
   });
   per_env("final_obs", [](const py::object& self, VecEnv& env) {
     return view<float>(self, env.final_obs(), {env.num_envs(), env.obs_size()});
+  });
+  per_env("discrete",
+          [](const py::object& self, VecEnv& env) { return discrete_view(self, env, env.batch().discrete); });
+  per_env("final_discrete", [](const py::object& self, VecEnv& env) {
+    return discrete_view(self, env, env.batch().final_discrete);
   });
   per_env("reward", [](const py::object& self, VecEnv& env) {
     return view<double>(self, env.reward(), {env.num_envs()});
@@ -247,6 +364,7 @@ void register_envs(py::module_& m) {
   });
   per_env("state", [](const py::object& self, VecEnv& env) -> py::array {
     const std::vector<py::ssize_t> shape{env.kernel().state_size, env.batch().stride};
+    if (env.kernel().discrete_size > 0) return view<int64_t>(self, env.batch().state, shape);
     if (env.kernel().real_size == sizeof(float)) return view<float>(self, env.batch().state, shape);
     return view<double>(self, env.batch().state, shape);
   });

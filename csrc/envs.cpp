@@ -2,10 +2,13 @@
 #include "envs.h"
 
 #include "envs/acrobot.h"
+#include "envs/blackjack.h"
 #include "envs/cartpole.h"
 #include "envs/exact.h"
 #include "envs/mountain_car.h"
 #include "envs/pendulum.h"
+#include "envs/tabular.h"
+#include "envs/taxi.h"
 
 namespace fastrl::FASTRL_ISA {
 namespace {
@@ -18,6 +21,9 @@ constexpr EnvKernel kKernels[] = {
     env_row<MountainCar<Exact>>("MountainCar"),
     env_row<MountainCarContinuous<Exact>>("MountainCarContinuous"),
     env_row<Pendulum<Exact>>("Pendulum"),
+    discrete_env_row<Tabular>("Tabular"),
+    discrete_env_row<Taxi>("Taxi"),
+    discrete_env_row<Blackjack>("Blackjack"),
 };
 
 }  // namespace

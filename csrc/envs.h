@@ -1,4 +1,4 @@
-// Vector environments: many copies of one environment, stepped together by one thread.
+// Vector environments: many copies of one environment, stepped together.
 //
 // An environment is a struct of static functions in envs/<name>.h and a row of the tables in envs.cpp, which
 // computes in float64 with Gymnasium's bits, and envs_fast.cpp, which computes in float32 within tolerances.
@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "seeding.h"
+#include "transition_table.h"
 
 namespace fastrl {
 
@@ -21,15 +22,21 @@ struct EnvBatch {
   int64_t stride;
   int64_t max_episode_steps;
   Autoreset autoreset;
-  double option[kEnvOptions];  // constructor arguments of the environment, by its own meaning
-  void* state;                 // the kernel's reals [state_size + cache_size, stride]
-  Pcg64* rng;                  // [N], as the rest
-  int64_t* elapsed;            // steps of the running episode
+  double option[kEnvOptions];    // constructor arguments of the environment, by its own meaning
+  const TransitionTable* table;  // of tabular environments, else null
+  void* state;                   // the kernel's numbers [state_size + cache_size, stride]
+  Pcg64* rng;                    // [N], as the rest
+  int64_t* elapsed;              // steps of the running episode
   double* running_return;
   uint8_t* needs_reset;  // the last step ended the episode and nothing reset it since
   float* obs;            // [N, obs_size]
   float* final_obs;      // [N, obs_size], same_step: rows that ended hold the terminal observation
-  double* reward;        // float64, as Gymnasium's SyncVectorEnv
+  int64_t discrete_size;
+  int64_t* discrete;        // [discrete_size, stride]: observations of Discrete spaces
+  int64_t* final_discrete;  // likewise, as final_obs
+  double* prob;             // of the last transition; 1 after a reset
+  double* final_prob;
+  double* reward;  // float64, as Gymnasium's SyncVectorEnv
   uint8_t* terminated;
   uint8_t* truncated;
   double* episode_return;  // of the episodes that ended in the last step
@@ -38,13 +45,21 @@ struct EnvBatch {
 
 struct EnvKernel {
   const char* name;
-  int64_t real_size;                         // bytes of a real of the state: float64 or float32
+  int64_t real_size;                         // bytes of a number of the state: float64, float32 or int64
   int64_t state_size, cache_size, obs_size;  // cache: rows that follow from the state
   int64_t num_actions;                       // 0: continuous
   int64_t action_size;                       // floats an env; 0: discrete
   double bounds[kEnvBounds];                 // of the initial state's draw, by the environment's own meaning
-  void (*step)(const EnvBatch&, const void* action);                  // all envs; the actions are valid
+  int64_t block;                             // envs that are stepped together; ranges begin at its multiples
+  // the envs of a range; the actions are valid
+  void (*step)(const EnvBatch&, const void* action, int64_t begin, int64_t end);
   void (*reset)(const EnvBatch&, int64_t env, const double* bounds);  // starts an episode
+  // Environments with Discrete observations; their state is int64, their obs_size is 0.
+  int64_t discrete_size = 0;
+  bool has_prob = false;          // infos tell the transition's probability
+  bool whole_reset_prob = false;  // which Gymnasium's gives as an integer after a reset
+  bool needs_table = false;       // which says how many actions there are
+  bool (*valid)(const EnvBatch&, int64_t env) = nullptr;  // whether a state from outside can be stepped
 };
 
 struct EnvsTable {
@@ -56,13 +71,16 @@ const EnvsTable& envs_fast();
 
 enum class EnvMode : int64_t { exact, fast };
 
-// One environment, N times. Owns every array; an object serves one thread at a time. It starts no threads and
-// holds no locks, so it survives fork.
+// One environment, N times. Owns every array; an object serves one thread at a time, and lets those of the
+// pool take part in its work. It holds no locks, so it survives fork.
 class VecEnv {
  public:
-  // `kernel` indexes the mode's table; at most kEnvOptions options; max_episode_steps >= 1.
+  // `kernel` indexes the mode's table; at most kEnvOptions options; max_episode_steps and num_threads >= 1.
+  // Results do not depend on num_threads. A transition table, given if the kernel needs one, must live as
+  // long.
   VecEnv(EnvMode mode, int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
-         const double* options, int64_t num_options);
+         const double* options, int64_t num_options, const TransitionTable* table = nullptr,
+         int64_t num_threads = 1);
   ~VecEnv();
   VecEnv(const VecEnv&) = delete;
   VecEnv& operator=(const VecEnv&) = delete;
@@ -71,6 +89,7 @@ class VecEnv {
   int64_t obs_size() const;     // floats an env
   int64_t num_actions() const;  // 0: continuous
   int64_t action_size() const;  // floats an env; 0: discrete
+  int64_t num_threads() const;
   const EnvKernel& kernel() const;
   const EnvBatch& batch() const;
 
@@ -101,7 +120,7 @@ class VecEnv {
   int64_t* episode_length();  // likewise
 
   // Everything that a continued run needs: physics, generators, counters, flags, outputs. set_state refuses
-  // (false) bytes of another environment or number of envs.
+  // (false) bytes of another environment, transition table or number of envs.
   int64_t state_size() const;  // bytes
   void get_state(uint8_t* out) const;
   bool set_state(const uint8_t* bytes);
@@ -109,11 +128,15 @@ class VecEnv {
  private:
   int64_t first_blocked() const;
   bool ignores_action(int64_t env) const;
-  int64_t first_invalid(const int64_t* action) const;
-  int64_t first_invalid(const float* action) const;
+  bool valid(const uint8_t* bytes) const;  // the states in bytes of get_state
+  int64_t first_invalid(const int64_t* action, int64_t begin, int64_t end) const;
+  int64_t first_invalid(const float* action, int64_t begin, int64_t end) const;
+  template <class Action>
+  int64_t step_valid(const Action* action);
 
   EnvMode mode_;
   int64_t kernel_;
+  int64_t num_threads_;
   EnvBatch batch_{};
   uint8_t* arena_;  // every array of the batch, after a header
   int64_t arena_size_;

@@ -8,6 +8,7 @@ namespace fastrl {
 
 struct Pcg64 {
   unsigned __int128 state, increment;  // increment is odd; 0 marks a generator that was never seeded
+  uint32_t has_half, half;             // the upper half of a draw whose lower half was used alone
 };
 
 static inline uint64_t pcg64_next(Pcg64& rng) {
@@ -26,6 +27,28 @@ static inline double pcg64_double(Pcg64& rng) { return static_cast<double>(pcg64
 // Generator.uniform.
 static inline double pcg64_uniform(Pcg64& rng, double low, double high) {
   return low + (high - low) * pcg64_double(rng);
+}
+
+static inline uint32_t pcg64_next32(Pcg64& rng) {
+  if (rng.has_half != 0) {
+    rng.has_half = 0;
+    return rng.half;
+  }
+  const uint64_t both = pcg64_next(rng);
+  rng.has_half = 1;
+  rng.half = static_cast<uint32_t>(both >> 32);
+  return static_cast<uint32_t>(both);
+}
+
+// Generator.integers(n) and the index that Generator.choice draws from n items, 1 < n < 2^32: the method of
+// Lemire (2019).
+static inline uint32_t pcg64_below(Pcg64& rng, uint32_t n) {
+  uint64_t product = static_cast<uint64_t>(pcg64_next32(rng)) * n;
+  if (static_cast<uint32_t>(product) < n) {
+    const uint32_t biased = (0 - n) % n;
+    while (static_cast<uint32_t>(product) < biased) product = static_cast<uint64_t>(pcg64_next32(rng)) * n;
+  }
+  return static_cast<uint32_t>(product >> 32);
 }
 
 // PCG64(SeedSequence(n)), where `entropy` holds the integer n in 32-bit words, least significant first (at
@@ -65,7 +88,7 @@ static inline Pcg64 pcg64_seed(const uint32_t* entropy, int64_t words) {
   const auto join = [](uint64_t high, uint64_t low) {
     return (static_cast<unsigned __int128>(high) << 64) | low;
   };
-  Pcg64 rng{0, (join(out[2], out[3]) << 1) | 1};
+  Pcg64 rng{0, (join(out[2], out[3]) << 1) | 1, 0, 0};
   pcg64_next(rng);
   rng.state += join(out[0], out[1]);
   pcg64_next(rng);

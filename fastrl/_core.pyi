@@ -250,6 +250,22 @@ class ReturnNormalizer:
         Takes in one step; False, and no change, if the variance is not finite.
         """
 
+class TransitionTable:
+    """
+    A finite MDP for stepping; see csrc/transition_table.h.
+    """
+    def __init__(
+        self,
+        num_actions: typing.SupportsInt | typing.SupportsIndex,
+        offset: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        next_state: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        reward: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        probability: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        terminated: typing.Annotated[numpy.typing.ArrayLike, numpy.bool],
+        initial: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        action_mask: typing.Annotated[numpy.typing.ArrayLike, numpy.int8] | None = None,
+    ) -> None: ...
+
 class VecEnv:
     """
     N copies of a compiled environment; see csrc/envs.h.
@@ -262,12 +278,18 @@ class VecEnv:
         max_episode_steps: typing.SupportsInt | typing.SupportsIndex,
         autoreset: str,
         options: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+        table: TransitionTable | None = None,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 1,
     ) -> None: ...
     def get_rng(self, env: typing.SupportsInt | typing.SupportsIndex) -> bytes:
         """
-        State and increment of the env's PCG64, 16 bytes each.
+        The env's PCG64: state and increment, 16 bytes each, has_uint32 and uinteger, 4 each, 8 unused.
         """
     def get_state(self) -> numpy.typing.NDArray[numpy.uint8]: ...
+    def infos(self) -> dict[str, typing.Any]:
+        """
+        Gymnasium's infos of every env's last transition or reset.
+        """
     def outputs(self, infos: dict[str, typing.Any]) -> tuple[typing.Any, ...]:
         """
         observation, reward, terminated, truncated in new arrays, infos.
@@ -297,6 +319,10 @@ class VecEnv:
         """
         None if all envs stepped. -1: not int64 [N] or float32 [N, action_size], or never reset; else the first env that cannot step. Then nothing changed.
         """
+    def step_infos(self) -> dict[str, typing.Any]:
+        """
+        Gymnasium's infos of a step, final ones included.
+        """
     def step_unchecked(self, actions: typing.Any) -> int | None:
         """
         step, whatever the actions are.
@@ -306,19 +332,29 @@ class VecEnv:
     @property
     def bounds(self) -> typing.Annotated[list[float], "FixedSize(2)"]: ...
     @property
+    def discrete(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    @property
     def elapsed(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
     def episode_length(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
     def episode_return(self) -> numpy.typing.NDArray[numpy.float64]: ...
     @property
+    def final_discrete(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    @property
     def final_obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
+    @property
+    def has_prob(self) -> bool: ...
     @property
     def needs_reset(self) -> numpy.typing.NDArray[numpy.bool]: ...
     @property
     def num_actions(self) -> int: ...
     @property
     def num_envs(self) -> int: ...
+    @property
+    def num_states(self) -> int: ...
+    @property
+    def num_threads(self) -> int: ...
     @property
     def obs(self) -> numpy.typing.NDArray[numpy.float32]: ...
     @property
@@ -333,6 +369,8 @@ class VecEnv:
     def terminated(self) -> numpy.typing.NDArray[numpy.bool]: ...
     @property
     def truncated(self) -> numpy.typing.NDArray[numpy.bool]: ...
+    @property
+    def whole_reset_prob(self) -> bool: ...
 
 class NotFinite(FloatingPointError):
     pass

@@ -1,13 +1,14 @@
 """Action distributions: what a policy's output columns mean, and PPO's loss on them."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from fastrl import _core
+from fastrl.kernels._dispatch import is_tensor
 from fastrl.kernels.distributions import (
     categorical_mode,
     categorical_sample,
@@ -97,7 +98,8 @@ class Categorical:
 
     def ppo_loss(self, network: Network, **coefficients: Any) -> Callable[..., None]:
         """PPO's loss on rows of logits, then the value; see ``fastrl.kernels.losses.ppo_categorical``."""
-        return _core.PPOCategorical(**coefficients)
+        loss: Callable[..., None] = _losses(network).PPOCategorical(**coefficients)
+        return loss
 
 
 class MultiCategorical:
@@ -140,7 +142,8 @@ class MultiCategorical:
 
     def ppo_loss(self, network: Network, **coefficients: Any) -> Callable[..., None]:
         """PPO's loss on rows of logits, then the value."""
-        return _core.PPOMultiCategorical(self.sizes, **coefficients)
+        loss: Callable[..., None] = _losses(network).PPOMultiCategorical(self.sizes, **coefficients)
+        return loss
 
 
 class DiagonalGaussian:
@@ -207,7 +210,7 @@ class DiagonalGaussian:
 
     def ppo_loss(self, network: Network, **coefficients: Any) -> Callable[..., None]:
         """PPO's loss on rows of means (and logarithms of deviations), then the value."""
-        kernel = _core.PPOGaussian(**coefficients)
+        kernel = _losses(network).PPOGaussian(**coefficients)
         log_std, d_log_std = self.log_std(network)
 
         def loss(
@@ -226,6 +229,11 @@ class DiagonalGaussian:
             kernel(y, dy, log_std, d_log_std, *fields)
 
         return loss
+
+
+def _losses(network: Network) -> Any:
+    """The module whose classes take what this network gives: arrays, or tensors on a device."""
+    return import_module("fastrl.kernels.losses." + ("triton" if is_tensor(network.params) else "cpp"))
 
 
 def distribution_for(

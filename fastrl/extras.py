@@ -7,6 +7,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "torch": {"torch": "torch"},
     "cuda": {"torch": "torch", "triton": "triton"},
     "onnx": {"onnx": "onnx", "onnxruntime": "onnxruntime"},
+    "sb3": {"stable_baselines3": "stable-baselines3"},
     "video": {"moviepy": "moviepy", "pygame": "pygame-ce"},
 }
 """For each extra of ``pyproject.toml`` what it brings: name to import, name to install."""

@@ -198,6 +198,8 @@ class NetworkOptions:
     """Whether torch networks run through torch.compile."""
     bf16: bool = False
     """Whether torch networks run under bfloat16 autocast."""
+    device: str = "cpu"
+    """Where torch networks run: "cpu", "cuda" or "cuda:N"."""
     recurrent: str = "none"
     """"lstm", "gru", or "none": the memory between trunk and heads."""
     recurrent_size: int = 64
@@ -341,7 +343,7 @@ class NativeNetwork:
 def free_vectors(flat: Float32, free: tuple[tuple[str, int], ...]) -> dict[str, Float32]:
     """Views by name of the parameter vectors that end a flat vector."""
     views = {}
-    start = flat.size - sum(size for _, size in free)
+    start = len(flat) - sum(size for _, size in free)
     for name, size in free:
         views[name] = flat[start : start + size]
         start += size

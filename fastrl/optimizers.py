@@ -22,6 +22,9 @@ class Adam:
         betas: decay of the moments.
     """
 
+    learning_rate = 0.0
+    """Step size of the next steps; set it first."""
+
     def __init__(
         self, network: Network, *, eps: float = 1e-5, betas: tuple[float, float] = (0.9, 0.999)
     ) -> None:
@@ -32,7 +35,7 @@ class Adam:
         self.v: Float32 = np.zeros_like(network.params)
         self.t = 0
 
-    def step(self, learning_rate: float, max_grad_norm: float = np.inf) -> float:
+    def step(self, max_grad_norm: float = np.inf) -> float:
         """Global norm of the gradient; updates the parameters and zeroes the gradient.
 
         Raises:
@@ -45,7 +48,7 @@ class Adam:
             self.m,
             self.v,
             self.t + 1,
-            learning_rate,
+            self.learning_rate,
             *self.betas,
             self.eps,
             max_grad_norm,

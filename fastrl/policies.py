@@ -143,6 +143,7 @@ def build_network(
         f"recurrent={options.recurrent!r}": options.recurrent != "none",
         "compile=True": options.compiled,
         "bf16=True": options.bf16,
+        f"device={options.device!r}": options.device != "cpu",
         "engine='torch'": options.engine == "torch",
     }
     reasons = [reason for reason, holds in needs_torch.items() if holds]
@@ -155,6 +156,8 @@ def build_network(
     recurrent = options.recurrent != "none" or hasattr(module, "recurrent_state_size")
     if recurrent and options.compiled:
         raise ValueError("compile=True cannot run a network with a memory")
+    if recurrent and options.device != "cpu":
+        raise ValueError(f"device={options.device!r} cannot run a network with a memory; device='cpu' does")
     try:
         from fastrl import torch_networks, torch_recurrent
     except ModuleNotFoundError as error:

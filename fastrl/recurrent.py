@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.minibatches import Samples, fields_of
-from fastrl.networks import Network
 from fastrl.policies import Act, ActorCritic
 from fastrl.sequences import RecurrentNetwork, Sequences
 from fastrl.sources import Rollout, RolloutBatch
@@ -153,10 +152,3 @@ class EnvironmentSequences(Samples):
                 Sequences(obs, batch.state[envs], batch.start.take(envs, 1), valid),
                 *(x.reshape(-1, *x.shape[2:])[rows] for x in others),
             ]
-
-
-def kinds(network: Network) -> tuple[type[ActorCritic], type[Rollout], type[Samples]]:
-    """What a network needs around it: the classes of its policy, source and minibatches."""
-    if hasattr(network, "state_size"):
-        return RecurrentPolicy, RecurrentRollout, EnvironmentSequences
-    return ActorCritic, Rollout, Samples

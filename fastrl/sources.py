@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class RolloutBatch:
     @property
     def samples(self) -> int:
         """Valid steps."""
-        return self.value.size if self.valid is None else int(self.valid.sum())
+        return prod(self.value.shape) if self.valid is None else int(self.valid.sum())
 
 
 class Rollout:
@@ -199,7 +200,7 @@ class Rollout:
         lengths: list[int] = []
         finals: list[tuple[int, int, np.float32]] = []
         if isinstance(self.env, VectorEnv):  # the native path, or a loaded state, may have moved it since
-            self._obs = policy.encoder.encode(self.env.core.obs)
+            self._obs = policy.encoder.encode(self.env.observation)
             self._ended = np.array(self.env.core.needs_reset)
         for t in range(self.num_steps):
             start = time.perf_counter()

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ class TorchNetwork:
         ValueError: the module has no parameters, or some that are not float32 on the CPU.
     """
 
+    home = torch.device("cpu")
+    params: Any
+    grad: Any
+
     def __init__(
         self,
         module: nn.Module,
@@ -64,9 +69,9 @@ class TorchNetwork:
         self.compiled = compiled
         self._run: Any = torch.compile(module) if compiled else module
         self.chunk = min(256, 2 ** int(math.log2(max(8, CHUNK_BYTES // (4 * math.prod(shape))))))
-        small = len(shape) == 1 and self.params.size <= SMALL
+        small = len(shape) == 1 and len(self.params) <= SMALL
         self.threads = 1 if small else torch.get_num_threads()
-        if bf16 and not _flags() & BF16_FLAGS:
+        if bf16 and self.home.type == "cpu" and not _flags() & BF16_FLAGS:
             warnings.warn(
                 "bf16=True: this processor has no bfloat16 instructions and emulates them slowly",
                 RuntimeWarning,
@@ -76,7 +81,7 @@ class TorchNetwork:
     def __str__(self) -> str:
         modes = {"bfloat16": self.bf16, "compiled": self.compiled, "eager": not self.compiled}
         words = [mode for mode, holds in modes.items() if holds]
-        return f"torch, {', '.join(words)}, {self.threads} thread{'s' * (self.threads > 1)}"
+        return f"torch, {', '.join(words)}, {self._where()}"
 
     def forward(self, x: NDArray[Any]) -> tuple[Float32, torch.Tensor]:
         """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
@@ -137,7 +142,7 @@ class TorchNetwork:
     @contextmanager
     def _precision(self) -> Iterator[None]:
         """The number of threads, too."""
-        with self._threaded(), torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext():
+        with self._threaded(), torch.autocast(self.home.type, torch.bfloat16) if self.bf16 else nullcontext():
             yield
 
     @staticmethod
@@ -174,12 +179,12 @@ class TorchNetwork:
         if not parameters:
             raise ValueError("TorchNetwork: the module must have parameters")
         for name, parameter in self.module.named_parameters():
-            if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
+            if parameter.dtype != torch.float32 or parameter.device != self.home:
                 raise ValueError(
-                    f"TorchNetwork: parameter {name} must be float32 on cpu, got {parameter.dtype} on "
-                    f"{parameter.device}"
+                    f"TorchNetwork: parameter {name} must be float32 on {self.home}, got "
+                    f"{parameter.dtype} on {parameter.device}"
                 )
-        free = torch.zeros(sum(size for _, size in self._free))
+        free = torch.zeros(sum(size for _, size in self._free), device=self.home)
         flat = torch.cat([*(parameter.detach().reshape(-1) for parameter in parameters), free])
         grad = torch.zeros_like(flat)
         start = 0
@@ -188,8 +193,13 @@ class TorchNetwork:
             parameter.data = flat[start:stop].view(parameter.shape)
             parameter.grad = grad[start:stop].view(parameter.shape)
             start = stop
-        self.params: Float32 = flat.numpy()
-        self.grad: Float32 = grad.numpy()
+        self.params, self.grad = self._vectors(flat, grad)
+
+    def _where(self) -> str:
+        return f"{self.threads} thread{'s' * (self.threads > 1)}"
+
+    def _vectors(self, flat: torch.Tensor, grad: torch.Tensor) -> tuple[Any, Any]:
+        return flat.numpy(), grad.numpy()
 
 
 class TorchMLP(TorchNetwork):
@@ -236,12 +246,20 @@ def build(
     Raises:
         ValueError: a module whose output is not ``columns + 1`` wide.
     """
+    make: Callable[..., TorchNetwork] = TorchNetwork
+    if options.device != "cpu":
+        from fastrl.torch_device import DeviceNetwork, cuda_device
+
+        make = partial(DeviceNetwork, device=cuda_device(options.device))
     if module is None and trunk == "mlp":
         rng = np.random.Generator(np.random.PCG64(seed))
-        return TorchMLP(actor_critic(shape[0], columns, options, free), rng, options)
+        spec = actor_critic(shape[0], columns, options, free)
+        if options.device == "cpu":
+            return TorchMLP(spec, rng, options)
+        module = _Dense(NativeNetwork(spec, rng))
     if module is None:
         module = ImageActorCritic(trunk, shape, columns, int(seed.generate_state(1)[0]))
-    network = TorchNetwork(module, compiled=options.compiled, bf16=options.bf16, free=free, shape=shape)
+    network = make(module, compiled=options.compiled, bf16=options.bf16, free=free, shape=shape)
     y = network.infer(np.zeros((2, *shape), np.uint8 if len(shape) == 3 else np.float32))
     if y.shape != (2, columns + 1):
         raise ValueError(

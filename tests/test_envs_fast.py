@@ -23,7 +23,7 @@ INITIAL = {
 }
 
 
-@pytest.fixture(params=[env_id for env_id in TABLE if env_id != "CartPole-v0"])
+@pytest.fixture(params=[i for i, row in TABLE.items() if row.obs_high and i != "CartPole-v0"])  # computes
 def env_id(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -18,7 +18,7 @@ CPP = sorted((ROOT / "csrc").glob("**/*.[ch]*"))
 # What each part may import, besides itself: arrows run one way.
 BASE = {"_core", "kernels"}
 NETWORKS = {"networks", "optimizers", "torch_networks", "cnn", "observations", "distributions", "policies"}
-NETWORKS |= {"sequences", "torch_recurrent", "torch_gru"}
+NETWORKS |= {"sequences", "torch_recurrent", "torch_gru", "torch_device"}
 MIDDLE = BASE | NETWORKS | {"schedules", "normalize", "envs", "sources", "replay", "minibatches", "recurrent"}
 OUTPUT = {"checkpoint", "state", "logging", "tensorboard", "display", "plotting", "statistics"}
 ARROWS = {
@@ -26,7 +26,9 @@ ARROWS = {
     "networks": BASE,
     "optimizers": BASE | {"networks"},
     "cnn": set(),
-    "torch_networks": BASE | {"networks", "cnn"},
+    "torch_networks": BASE | {"networks", "cnn", "torch_device"},
+    "torch_device": BASE | {"networks", "torch_networks"},
+    "arrays": {"kernels"},
     "sequences": {"networks"},
     "torch_gru": set(),
     "torch_recurrent": {"networks", "sequences", "cnn", "torch_networks", "torch_gru"},
@@ -38,6 +40,8 @@ ARROWS = {
     "sources": MIDDLE,
     "minibatches": {"sequences", "sources"},
     "recurrent": {"networks", "sequences", "policies", "sources", "minibatches"},
+    "device": (MIDDLE | {"arrays"}) - {"recurrent"},
+    "kinds": MIDDLE | {"device"},
     "evaluate": {"envs"},
     "checkpoint": {"state"},
     "plotting": {"logging", "statistics"},
@@ -48,7 +52,7 @@ ARROWS = {
     "video": {"algorithms", "envs", "extras"},
     "export": {"algorithms", "distributions", "networks", "normalize", "policies", "recurrent", "extras"},
     "loop": {"checkpoint", "evaluate", "logging", "runs", "display"},
-    "algorithms": MIDDLE | OUTPUT | {"loop"},
+    "algorithms": MIDDLE | OUTPUT | {"loop", "arrays", "kinds"},
     "seeds": {"loop", "algorithms"},
 }
 
@@ -85,6 +89,11 @@ def test_arrows(path):
 
 def test_loop_names_no_algorithm():
     assert "algorithms" not in parts_imported(ROOT / "fastrl/loop.py")
+
+
+def test_nothing_imports_the_integrations():
+    importing = {part_of(path) for path in PYTHON if "integrations" in parts_imported(path)}
+    assert importing <= {"integrations"}
 
 
 @pytest.mark.parametrize(

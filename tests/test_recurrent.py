@@ -164,7 +164,7 @@ def test_gradient_of_a_minibatch_equals_torch(kind, monkeypatch):
     monkeypatch.setattr(
         agent.optimizer, "step", lambda *_: seen.setdefault("grad", network.grad.copy()) is None
     )
-    agent._minibatch(fields, 1e-3, np.zeros(5))
+    agent.minibatch(*fields)
 
     obs, action, old_log_prob, advantage, return_, _ = fields
     assert obs.start.any()

@@ -104,7 +104,8 @@ def test_flat_vectors_are_the_modules_memory():
     network.backward(tape, np.ones_like(y))
     assert network.grad.any()
     adam = Adam(network)
-    adam.step(0.1)
+    adam.learning_rate = 0.1
+    adam.step()
     assert not (next(module.parameters()) == 0.125).all()
     assert not network.grad.any()
     module.load_state_dict(Shared().state_dict())

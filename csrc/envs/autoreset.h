@@ -43,6 +43,16 @@ void reset_env(const EnvBatch& batch, int64_t i, const double* bounds) {
   batch.terminated[i] = batch.truncated[i] = 0;
 }
 
+// Keeps what the autoreset of env i is about to overwrite.
+template <class Env>
+void keep_final(const EnvBatch& batch, int64_t i) {
+  for (int64_t k = 0; k < Env::kObsSize; ++k)
+    batch.final_obs[i * Env::kObsSize + k] = batch.obs[i * Env::kObsSize + k];
+  for (int64_t k = 0; k < batch.discrete_size; ++k)
+    batch.final_discrete[k * batch.stride + i] = batch.discrete[k * batch.stride + i];
+  if (batch.final_prob != nullptr) batch.final_prob[i] = batch.prob[i];
+}
+
 // Advances the counters; needs_reset becomes terminated | truncated.
 inline void count_steps(const EnvBatch& batch, int64_t begin, int64_t end) {
   const int64_t last = batch.max_episode_steps - 1;
@@ -59,9 +69,9 @@ inline void count_steps(const EnvBatch& batch, int64_t begin, int64_t end) {
 }
 
 template <class Env>
-void step_env(const EnvBatch& batch, const void* action) {
-  for (int64_t begin = 0; begin < batch.num_envs; begin += kBlock) {
-    const int64_t end = begin + kBlock < batch.num_envs ? begin + kBlock : batch.num_envs;
+void step_env(const EnvBatch& batch, const void* action, int64_t first, int64_t last) {
+  for (int64_t begin = first; begin < last; begin += kBlock) {
+    const int64_t end = begin + kBlock < last ? begin + kBlock : last;
     Env::step(batch, action, begin, end);
     if (batch.autoreset == Autoreset::next_step) {
       // the step of an ended episode only resets it; elapsed = -1 makes count_steps set it to 0
@@ -78,8 +88,7 @@ void step_env(const EnvBatch& batch, const void* action) {
       batch.episode_return[i] = batch.running_return[i];
       batch.episode_length[i] = batch.elapsed[i];
       if (batch.autoreset == Autoreset::same_step) {
-        for (int64_t k = 0; k < Env::kObsSize; ++k)
-          batch.final_obs[i * Env::kObsSize + k] = batch.obs[i * Env::kObsSize + k];
+        keep_final<Env>(batch, i);
         start_episode<Env>(batch, i, Env::kBounds);
         Env::observe(batch, i, i + 1);
       }
@@ -97,8 +106,20 @@ constexpr EnvKernel env_row(const char* name) {
           Env::kNumActions,
           Env::kActionSize,
           {Env::kBounds[0], Env::kBounds[1]},
+          kBlock,
           step_env<Env>,
           reset_env<Env>};
+}
+
+template <class Env>
+constexpr EnvKernel discrete_env_row(const char* name) {
+  EnvKernel kernel = env_row<Env>(name);
+  kernel.discrete_size = Env::kDiscreteSize;
+  kernel.has_prob = Env::kHasProb;
+  kernel.whole_reset_prob = Env::kWholeResetProb;
+  kernel.needs_table = Env::kNeedsTable;
+  kernel.valid = Env::valid;
+  return kernel;
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <type_traits>
 
 #include "../envs.h"
+#include "../pool.h"
 
 namespace fastrl {
 
@@ -15,6 +18,7 @@ struct StateHeader {
   uint64_t layout;  // raised when the arena's order changes
   int64_t num_envs;
   EnvMode mode;
+  uint64_t table;  // its fingerprint
   int64_t started;
 };
 
@@ -22,6 +26,12 @@ constexpr int64_t kAlign = 64;
 constexpr int64_t kMaxLanes = 16;  // rows hold whole vectors of float32
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+uint8_t* allocate(int64_t bytes) {
+  void* memory = std::aligned_alloc(kAlign, static_cast<size_t>(bytes));
+  if (memory == nullptr) throw std::bad_alloc();
+  return static_cast<uint8_t*>(memory);
+}
 
 // Gives each array of the batch its place after the header; returns the bytes they take.
 int64_t lay_out(EnvBatch& b, const EnvKernel& kernel, uint8_t* arena) {
@@ -40,6 +50,12 @@ int64_t lay_out(EnvBatch& b, const EnvKernel& kernel, uint8_t* arena) {
   place(b.needs_reset, 1);
   place(b.obs, kernel.obs_size);
   place(b.final_obs, kernel.obs_size);
+  place(b.discrete, kernel.discrete_size);
+  place(b.final_discrete, kernel.discrete_size);
+  if (kernel.has_prob) {
+    place(b.prob, 1);
+    place(b.final_prob, 1);
+  }
   place(b.reward, 1);
   place(b.terminated, 1);
   place(b.truncated, 1);
@@ -51,23 +67,25 @@ int64_t lay_out(EnvBatch& b, const EnvKernel& kernel, uint8_t* arena) {
 }  // namespace
 
 VecEnv::VecEnv(EnvMode mode, int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
-               const double* options, int64_t num_options)
-    : mode_(mode), kernel_(kernel) {
+               const double* options, int64_t num_options, const TransitionTable* table, int64_t num_threads)
+    : mode_(mode), kernel_(kernel), num_threads_(num_threads) {
   batch_.num_envs = num_envs;
   batch_.stride = (num_envs + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
   batch_.max_episode_steps = max_episode_steps;
   batch_.autoreset = autoreset;
+  batch_.table = table;
+  batch_.discrete_size = this->kernel().discrete_size;
   for (int64_t i = 0; i < num_options; ++i) batch_.option[i] = options[i];
   arena_size_ = lay_out(batch_, this->kernel(), nullptr);
-  arena_ = static_cast<uint8_t*>(std::aligned_alloc(kAlign, static_cast<size_t>(arena_size_)));
-  if (arena_ == nullptr) throw std::bad_alloc();
+  arena_ = allocate(arena_size_);
   std::memset(arena_, 0, static_cast<size_t>(arena_size_));
   lay_out(batch_, this->kernel(), arena_);
   StateHeader header{};
   std::strncpy(header.name, this->kernel().name, sizeof header.name - 1);
-  header.layout = 2;
+  header.layout = 3;
   header.num_envs = num_envs;
   header.mode = mode;
+  header.table = table == nullptr ? 0 : table->fingerprint;
   std::memcpy(arena_, &header, sizeof header);
 }
 
@@ -75,8 +93,11 @@ VecEnv::~VecEnv() { std::free(arena_); }
 
 int64_t VecEnv::num_envs() const { return batch_.num_envs; }
 int64_t VecEnv::obs_size() const { return kernel().obs_size; }
-int64_t VecEnv::num_actions() const { return kernel().num_actions; }
+int64_t VecEnv::num_actions() const {
+  return batch_.table == nullptr ? kernel().num_actions : batch_.table->num_actions;
+}
 int64_t VecEnv::action_size() const { return kernel().action_size; }
+int64_t VecEnv::num_threads() const { return num_threads_; }
 const EnvKernel& VecEnv::kernel() const {
   return (mode_ == EnvMode::fast ? envs_fast() : envs()).kernel[kernel_];
 }
@@ -95,27 +116,38 @@ void VecEnv::seed(int64_t env, const uint32_t* entropy, int64_t words) {
 }
 
 void VecEnv::reset(const uint8_t* mask, const double* bounds) {
-  for (int64_t i = 0; i < batch_.num_envs; ++i)
-    if (mask == nullptr || mask[i]) kernel().reset(batch_, i, bounds);
+  const EnvKernel& env = kernel();
+  parallel_for(batch_.num_envs, env.block, num_threads_, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      if (mask == nullptr || mask[i]) env.reset(batch_, i, bounds);
+  });
   reinterpret_cast<StateHeader*>(arena_)->started = 1;
 }
 
 bool VecEnv::started() const { return reinterpret_cast<const StateHeader*>(arena_)->started != 0; }
 
-int64_t VecEnv::step(const int64_t* action) {
-  const int64_t invalid = first_invalid(action);
-  return invalid >= 0 ? invalid : step_unchecked(action);
-}
+int64_t VecEnv::step(const int64_t* action) { return step_valid(action); }
+int64_t VecEnv::step(const float* action) { return step_valid(action); }
 
-int64_t VecEnv::step(const float* action) {
-  const int64_t invalid = first_invalid(action);
-  return invalid >= 0 ? invalid : step_unchecked(action);
+template <class Action>
+int64_t VecEnv::step_valid(const Action* action) {
+  std::atomic<int64_t> invalid{batch_.num_envs};
+  parallel_for(batch_.num_envs, kernel().block, num_threads_, [&](int64_t begin, int64_t end) {
+    const int64_t found = first_invalid(action, begin, end);
+    int64_t known = invalid.load(std::memory_order_relaxed);
+    while (found >= 0 && found < known && !invalid.compare_exchange_weak(known, found)) {
+    }
+  });
+  return invalid < batch_.num_envs ? invalid.load() : step_unchecked(action);
 }
 
 int64_t VecEnv::step_unchecked(const void* action) {
   const int64_t blocked = first_blocked();
-  if (blocked < 0) kernel().step(batch_, action);
-  return blocked;
+  if (blocked >= 0) return blocked;
+  const EnvKernel& env = kernel();
+  parallel_for(batch_.num_envs, env.block, num_threads_,
+               [&](int64_t begin, int64_t end) { env.step(batch_, action, begin, end); });
+  return -1;
 }
 
 int64_t VecEnv::first_blocked() const {
@@ -124,25 +156,25 @@ int64_t VecEnv::first_blocked() const {
   return found == nullptr ? -1 : static_cast<const uint8_t*>(found) - batch_.needs_reset;
 }
 
-int64_t VecEnv::first_invalid(const int64_t* action) const {
+int64_t VecEnv::first_invalid(const int64_t* action, int64_t begin, int64_t end) const {
   const int64_t largest = num_actions() - 1;
   uint64_t signs = 0;  // top bit: an action, or its distance to the largest one, was negative
-  for (int64_t i = 0; i < batch_.num_envs; ++i) {
+  for (int64_t i = begin; i < end; ++i) {
     const uint64_t unsigned_action = static_cast<uint64_t>(action[i]);
     signs |= unsigned_action | (static_cast<uint64_t>(largest) - unsigned_action);
   }
   if (signs >> 63 == 0) return -1;
-  for (int64_t i = 0; i < batch_.num_envs; ++i)
+  for (int64_t i = begin; i < end; ++i)
     if ((action[i] < 0 || action[i] > largest) && !ignores_action(i)) return i;
   return -1;
 }
 
-int64_t VecEnv::first_invalid(const float* action) const {
+int64_t VecEnv::first_invalid(const float* action, int64_t begin, int64_t end) const {
   const int64_t size = action_size();
   bool finite = true;
-  for (int64_t k = 0; k < batch_.num_envs * size; ++k) finite &= action[k] - action[k] == 0.0f;
+  for (int64_t k = begin * size; k < end * size; ++k) finite &= action[k] - action[k] == 0.0f;
   if (finite) return -1;
-  for (int64_t k = 0; k < batch_.num_envs * size; ++k)
+  for (int64_t k = begin * size; k < end * size; ++k)
     if (!std::isfinite(action[k]) && !ignores_action(k / size)) return k / size;
   return -1;
 }
@@ -161,7 +193,18 @@ bool VecEnv::set_state(const uint8_t* bytes) {
   std::memcpy(&own, arena_, sizeof own);
   own.started = given.started;
   if (std::memcmp(&given, &own, sizeof own) != 0) return false;
+  if (kernel().valid != nullptr && !valid(bytes)) return false;
   std::memcpy(arena_, bytes, static_cast<size_t>(arena_size_));
+  return true;
+}
+
+bool VecEnv::valid(const uint8_t* bytes) const {
+  const std::unique_ptr<uint8_t, decltype(&std::free)> copy(allocate(arena_size_), &std::free);
+  std::memcpy(copy.get(), bytes, static_cast<size_t>(arena_size_));
+  EnvBatch given = batch_;
+  lay_out(given, kernel(), copy.get());
+  for (int64_t i = 0; i < given.num_envs; ++i)
+    if (!kernel().valid(given, i)) return false;
   return true;
 }
 

@@ -30,6 +30,9 @@ class AlgorithmConfig:
     """Seed of everything random; one seed repeats a run bit for bit on one machine."""
     num_envs: int = 8
     """Environments stepped side by side."""
+    num_workers: int = 0
+    """Processes that step environments which are not compiled; 0: this process does. A handful pays where a
+    step takes a millisecond, as many as there are environments where it waits."""
     gamma: float = 0.99
     """Discount factor, in [0, 1]."""
     engine: Literal["auto", "native", "torch"] = "auto"
@@ -38,6 +41,7 @@ class AlgorithmConfig:
     def __post_init__(self) -> None:
         self.require("total_timesteps", self.total_timesteps >= 1, "must be >= 1")
         self.require("num_envs", self.num_envs >= 1, "must be >= 1")
+        self.require("num_workers", self.num_workers >= 0, "must be >= 0")
         self.require("gamma", 0.0 <= self.gamma <= 1.0, "must be in [0, 1]")
         self.require("engine", self.engine in ("auto", "native", "torch"), "must be auto, native or torch")
 
@@ -89,7 +93,7 @@ class Algorithm(ABC):
                     f"{self.name()}: unknown field {name!r}, not among {', '.join(sorted(known))}"
                 )
         config = replace(config or self.Config(), **overrides)
-        self.env_id, self.env = make_training_env(env, config.num_envs)
+        self.env_id, self.env = make_training_env(env, config.num_envs, config.num_workers)
         self.env_source = env if callable(env) else self.env_id if can_make(self.env_id) else None
         """What evaluation makes its environments from; None for vector environments that have no id."""
         self.config = replace(config, num_envs=self.env.num_envs)

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.algorithms.base import Algorithm, AlgorithmConfig
+from fastrl.arrays import all_finite, empty_like, to_host, zeros
 from fastrl.distributions import distribution_for
 from fastrl.kernels import gae
 from fastrl.kernels.losses import normalize_advantage
+from fastrl.kinds import kinds
 from fastrl.minibatches import chunks
 from fastrl.networks import NetworkOptions
 from fastrl.normalize import ReturnNormalizer
 from fastrl.observations import Encoder
-from fastrl.optimizers import Adam
 from fastrl.policies import build_network
-from fastrl.recurrent import kinds
 from fastrl.schedules import linear
 from fastrl.sources import RolloutBatch
 
@@ -88,6 +88,8 @@ class PPOConfig(AlgorithmConfig):
     """Whether a torch network runs through torch.compile, which takes a while and pays on large networks
     only.
     """
+    device: str = "cpu"
+    """Where a torch network lives and learns: cpu, cuda or cuda:N; environments stay on the CPU."""
     bf16: bool = False
     """Whether a torch network computes in bfloat16 (autocast); parameters stay float32."""
 
@@ -111,6 +113,7 @@ class PPOConfig(AlgorithmConfig):
 
 STATS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
 """What the loss kernel sums over samples, in its order."""
+KL = STATS.index("approx_kl")
 
 
 class PPO(Algorithm):
@@ -145,11 +148,12 @@ class PPO(Algorithm):
             bf16=config.bf16,
             recurrent=config.recurrent,
             recurrent_size=config.recurrent_size,
+            device=config.device,
         )
         network = self.network = build_network(encoder, distribution, options, init, self.module)
-        policy, source, minibatches = kinds(network)
-        self.minibatches = minibatches(config.minibatch_size, config.num_steps)
-        self.policy = policy(
+        kind = kinds(network)
+        self.minibatches = kind.minibatches(config.minibatch_size, config.num_steps)
+        self.policy = kind.policy(
             network,
             encoder,
             distribution,
@@ -166,8 +170,10 @@ class PPO(Algorithm):
             clip_value=config.clip_value,
         )
         self.rng = np.random.Generator(np.random.PCG64(shuffle))
-        self.optimizer = Adam(network, eps=config.adam_eps)
-        self.source = source(
+        self.optimizer = kind.optimizer(network, eps=config.adam_eps)
+        self.stats = zeros(len(STATS), np.float64, like=network.params)
+        self.minibatch = kind.captured(self._minibatch)
+        self.source = kind.source(
             self.env,
             self.policy,
             config.num_steps,
@@ -183,7 +189,7 @@ class PPO(Algorithm):
             batch.reward, batch.value, batch.next_value, batch.terminated, batch.truncated,
             gamma=config.gamma, lam=config.gae_lambda,
         )  # fmt: skip
-        if not np.isfinite(advantage).all():
+        if not all_finite(advantage):
             raise FloatingPointError(
                 f"the advantage is not finite in the batch after step {self.num_timesteps}"
             )
@@ -191,44 +197,43 @@ class PPO(Algorithm):
         learning_rate = config.learning_rate
         if config.anneal_lr:
             learning_rate = linear(learning_rate, 0.0)(self.num_timesteps / self.total_timesteps)
-        total, epochs, updates, norms = np.zeros(len(STATS)), 0, 0, 0.0
+        self.optimizer.learning_rate = learning_rate
+        epochs, updates, norms = 0, 0, 0.0
+        self.stats[:] = 0.0
         for _ in range(config.update_epochs):
-            stats = np.zeros(len(STATS))
+            kl = self.stats[KL].item() if config.target_kl is not None else 0.0
             for minibatch in self.minibatches.epoch(batch, advantage, return_, self.rng):
-                norms += self._minibatch(minibatch, learning_rate, stats)
+                norms += self.minibatch(*minibatch)
                 updates += 1
-            total += stats
             epochs += 1
-            if (
-                config.target_kl is not None
-                and stats[STATS.index("approx_kl")] / batch.samples > config.target_kl
-            ):
+            if config.target_kl is not None and self.stats[KL].item() - kl > config.target_kl * batch.samples:
                 break
-        means = dict(zip(STATS, (total / (batch.samples * epochs)).tolist(), strict=True))
+        means = dict(zip(STATS, (self.stats / (batch.samples * epochs)).tolist(), strict=True))
         return {
             **{f"train/{name}": mean for name, mean in means.items()},
-            "train/explained_variance": explained_variance(batch.value, return_),
-            "train/grad_norm": norms / updates,
+            "train/explained_variance": explained_variance(to_host(batch.value), to_host(return_)),
+            "train/grad_norm": float(norms / updates),
             "train/epochs": epochs,
             "train/learning_rate": learning_rate,
         }
 
-    def _minibatch(self, fields: list[Any], learning_rate: float, stats: NDArray[np.float64]) -> float:
+    def _minibatch(
+        self, obs: Any, action: Any, log_prob: Any, advantage: Any, return_: Any, value: Any
+    ) -> Any:
         """Gradient norm of one Adam step on the mean loss of these samples; adds to ``stats``."""
         network = self.policy.network
-        obs, action, log_prob, advantage, return_, value = fields
         if self.config.normalize_advantage:
             advantage = normalize_advantage(advantage)
         clipped = self.config.clip_value is not None
         for rows, x in chunks(obs, network.chunk):
             y, tape = network.forward(x)
-            dy = np.empty_like(y)
+            dy = empty_like(y)
             self.loss(
-                y, dy, action[rows], log_prob[rows], advantage[rows], return_[rows], stats,
+                y, dy, action[rows], log_prob[rows], advantage[rows], return_[rows], self.stats,
                 value[rows] if clipped else None, None, 1.0 / len(value),
             )  # fmt: skip
             network.backward(tape, dy)
-        return self.optimizer.step(learning_rate, self.config.max_grad_norm)
+        return self.optimizer.step(self.config.max_grad_norm)
 
     def act(self, obs: Any, deterministic: bool) -> NDArray[Any]:
         """Actions [N] for observations [N, ...]; drawn ones come from their own random stream."""

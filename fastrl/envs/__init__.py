@@ -6,19 +6,26 @@ env = gymnasium.make("fastrl/CartPole-v1")                       # one env, as a
 
 import gymnasium
 
+from fastrl.envs.conformance import check_vector_env
 from fastrl.envs.foreign import EnvironmentFailure, ForeignVectorEnv
 from fastrl.envs.make import can_make, make_evaluation_env, make_training_env, reward_threshold
 from fastrl.envs.scalar import ScalarEnv
 from fastrl.envs.vector import VectorEnv
+from fastrl.envs.workers import WorkerError, WorkerVectorEnv
 from fastrl.kernels.envs import NO_LIMIT, TABLE
+from fastrl.kernels.envs.mdp import MDP
 
 __all__ = [
     "COMPILED",
+    "MDP",
     "EnvironmentFailure",
     "ForeignVectorEnv",
     "ScalarEnv",
     "VectorEnv",
+    "WorkerError",
+    "WorkerVectorEnv",
     "can_make",
+    "check_vector_env",
     "make_evaluation_env",
     "make_training_env",
     "reward_threshold",

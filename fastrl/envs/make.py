@@ -1,5 +1,6 @@
 """Environments as training and evaluation want them: vectorised, in SAME_STEP autoreset mode if it can be."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -9,12 +10,13 @@ from fastrl.envs.atari import make_ale
 from fastrl.envs.envpool import EnvPoolEnv
 from fastrl.envs.foreign import ForeignVectorEnv
 from fastrl.envs.vector import VectorEnv
+from fastrl.envs.workers import WorkerVectorEnv
 from fastrl.kernels.envs import TABLE
 
 Env = gymnasium.vector.VectorEnv[Any, Any, Any]
 
 
-def make_training_env(env: Any, num_envs: int) -> tuple[str, Env]:
+def make_training_env(env: Any, num_envs: int, num_workers: int = 0) -> tuple[str, Env]:
     """Id and vector environment of ``env``, to train in.
 
     Args:
@@ -23,11 +25,14 @@ def make_training_env(env: Any, num_envs: int) -> tuple[str, Env]:
             for ``envpool:...``), a function that makes one environment, or a vector environment, which is
             taken as it is.
         num_envs: environments side by side, for an id or a function.
+        num_workers: processes to step them in, for an id of Gymnasium's or a function; 0: this process.
 
     Raises:
-        ValueError: no such environment, or one whose package is not installed.
+        ValueError: no such environment, one whose package is not installed, or one that workers cannot step.
         TypeError: none of these.
     """
+    if num_workers:
+        return _in_workers(env, num_envs, num_workers)
     return _make(env, num_envs, training=True)
 
 
@@ -63,6 +68,19 @@ def _make(env: Any, num_envs: int, *, training: bool) -> tuple[str, Env]:
         raise ValueError(f"env: {env} needs a package that is not installed: {error}") from None
     except gymnasium.error.Error as error:
         raise ValueError(f"env: {error} Compiled environments: {', '.join(TABLE)}") from None
+
+
+def _in_workers(env: Any, num_envs: int, num_workers: int) -> tuple[str, WorkerVectorEnv]:
+    if (
+        isinstance(env, str)
+        and not env.startswith(("ALE/", "envpool:"))
+        and env.removeprefix("fastrl/") not in TABLE
+    ):
+        env = partial(gymnasium.make, env)
+    if not callable(env):
+        raise ValueError(f"num_workers: must be 0 for {env}, which steps its environments itself")
+    made = WorkerVectorEnv([env] * num_envs, num_workers, autoreset_mode=AutoresetMode.SAME_STEP)
+    return made.env_name, made
 
 
 def _foreign(env_id: str, num_envs: int, training: bool) -> ForeignVectorEnv:

@@ -1,6 +1,8 @@
 """Compiled environments behind the interface of ``gymnasium.vector.VectorEnv``."""
 
 import secrets
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NoReturn
 
 import gymnasium
@@ -12,20 +14,28 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from fastrl import _core
-from fastrl.envs.rendering import Renderer
+from fastrl.envs.infos import reset_infos
+from fastrl.envs.rendering import Frame, Renderer, render_modes
+from fastrl.envs.reset_options import checked_bounds, checked_mask
 from fastrl.envs.seeding import Seed, rng_state, seed_list, set_rng_state
 from fastrl.kernels._check import describe
-from fastrl.kernels.envs import NO_LIMIT, TABLE, CompiledEnv, make
+from fastrl.kernels.envs import NO_LIMIT, TABLE, CompiledEnv, arguments, make
+from fastrl.kernels.envs.mdp import MDP
 
-Step = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+Step = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 
-class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any]], EzPickle):
+class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
     """N copies of a compiled environment, stepped by one C++ call.
 
     With ``mode="exact"`` it returns from equal seeds and actions what ``gymnasium.vector.SyncVectorEnv`` over
-    Gymnasium's own environment returns, bit for bit: observations float32 [N, obs_size], rewards float64 [N],
-    flags bool [N] and infos. The one condition is that both use the same libm.
+    Gymnasium's own environment returns, bit for bit: observations, rewards float64 [N], flags bool [N] and
+    infos. The one condition is that both use the same libm. Observations are float32 [N, obs_size], int64 [N]
+    of toy text environments, or Blackjack's tuple of three int64 [N].
+
+    Infos of FrozenLake and CliffWalking hold ``prob``, the probability of the transition, those of Taxi
+    ``action_mask``, int8 [N, 6], too. As in Gymnasium, ``prob`` of the former is float64, but int64, the
+    fractions cut off, where env 0 was just reset.
 
     With ``mode="fast"`` everything but the arithmetic is the same, and that is float32. One step from a
     float32 state differs from the exact step from it by at most:
@@ -39,7 +49,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
     - Pendulum: 1e-5 in each observation and in the reward.
 
     Over many steps trajectories drift apart. Initial states are the exact ones, rounded; the states of
-    Acrobot and Pendulum hold angles in [-pi, pi].
+    Acrobot and Pendulum hold angles in [-pi, pi]. Toy text environments are the same in both modes.
 
     Pickling and ``copy.deepcopy`` keep the state, so that a copy continues identically.
 
@@ -50,10 +60,14 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         max_episode_steps: truncates episodes at this length; None: the environment's own, -1: never.
         autoreset_mode: ``AutoresetMode`` or its value; DISABLED leaves resets to ``options["reset_mask"]``.
         copy: return fresh arrays; False returns the same ones at every step, overwritten by the next.
+        num_threads: threads that a step may use, the caller's among them. Results do not depend on it. Steps
+            too short to be worth it use one.
         validate: refuse actions out of range, and continuous ones that are not finite. Without it their
             effect is unspecified, but safe.
-        render_mode: None or ``"rgb_array"``; drawn by Gymnasium's renderer, which needs pygame.
-        **options: arguments of the environment, as ``sutton_barto_reward``.
+        render_mode: None, ``"rgb_array"``, or ``"ansi"`` for the text of toy text environments; by
+            Gymnasium's renderer, which needs pygame for frames.
+        **options: arguments of the environment, as ``sutton_barto_reward``; kept, checked, in ``options``. A
+            random map of FrozenLake is the same in all N.
 
     Raises:
         ValueError, TypeError: an argument that cannot be.
@@ -70,10 +84,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
+        num_threads: int = 1,
         validate: bool = True,
         render_mode: str | None = None,
         **options: Any,
     ) -> None:
+        options = arguments(env_id, options)
         EzPickle.__init__(
             self,
             env_id,
@@ -82,49 +98,55 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             copy=copy,
+            num_threads=num_threads,
             validate=validate,
             render_mode=render_mode,
             **options,
         )
         autoreset = AutoresetMode(autoreset_mode)
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"{env_id}: render_mode must be None or 'rgb_array', got {render_mode!r}")
-        if max_episode_steps is None:
-            limit = TABLE[env_id].max_episode_steps if env_id in TABLE else NO_LIMIT
-        else:
-            limit = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
-        self._core = make(env_id, num_envs, limit, autoreset.value, options, mode)
         row = TABLE[env_id]
+        modes = render_modes(row)[1:]
+        if render_mode is not None and render_mode not in modes:
+            known = " or ".join(map(repr, modes))
+            raise ValueError(f"{env_id}: render_mode must be None or {known}, got {render_mode!r}")
+        if max_episode_steps is None:
+            max_episode_steps = row.max_episode_steps
+        limit = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
+        self._core = make(env_id, num_envs, limit, autoreset.value, options, mode, num_threads)
 
         self.env_id = env_id
         self.num_envs = num_envs
         self.copy = copy
         self.render_mode = render_mode
-        self.metadata = {**self.metadata, "render_fps": row.render_fps, "autoreset_mode": autoreset}
-        high = np.array(row.obs_high, np.float32)
-        low = -high if row.obs_low is None else np.array(row.obs_low, np.float32)
-        self.single_observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self.options = options
+        self.metadata = {
+            "render_modes": modes,
+            "render_fps": row.render_fps,
+            "autoreset_mode": autoreset,
+        }
+        self.single_observation_space = _observation_space(row, self._core)
         self.single_action_space = _action_space(row, self._core)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
 
         self._native_step = self._core.step if validate else self._core.step_unchecked
         self._step = self._native_step
         self._outputs = self._core.outputs
-        self._final_infos = autoreset is AutoresetMode.SAME_STEP
-        self._obs, self._reward = self._core.obs, self._core.reward
+        self._infos = self._core.step_infos
+        self._has_infos = self._core.has_prob or autoreset is AutoresetMode.SAME_STEP
+        parts = self._core.discrete
+        self._obs: Any = self._core.obs if len(parts) == 0 else parts[0] if len(parts) == 1 else tuple(parts)
+        self._reward = self._core.reward
         self._terminated, self._truncated = self._core.terminated, self._core.truncated
-        self._entropy: list[int] | None = None  # of each env's generator; None until they are seeded
+        self._entropy: Sequence[int] | None = None  # of each env's generator; None until they are seeded
         self._renderer: Renderer | None = None
         self._last_actions: NDArray[Any] | None = None
         if render_mode is not None:
-            self._renderer = Renderer(row, render_mode)
+            self._renderer = Renderer(row, render_mode, num_envs, options)
             self._step = self._step_remembered
 
     def reset(
         self, *, seed: Seed = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Starts an episode in every env, or in those of a mask; returns the observations and ``{}``.
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode in every env, or in those of a mask; returns the observations and infos.
 
         Args:
             seed: int: env i is seeded with ``seed + i``; a sequence: one int or None an env. None continues
@@ -141,12 +163,18 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         if self.closed:
             raise ClosedEnvironmentError(f"{self.env_id}: reset after close")
         options = options or {}
-        mask = self._mask(options["reset_mask"]) if "reset_mask" in options else None
-        bounds = self._bounds(options)
+        mask = None
+        if "reset_mask" in options:
+            mask = checked_mask(self.env_id, options["reset_mask"], self.num_envs)
+            if not self._core.started:
+                raise ResetNeeded(f"{self.env_id} reset: the first reset takes no reset_mask")
+        bounds = checked_bounds(self.env_id, options, self._core.bounds)
         seeds = seed_list(f"{self.env_id} reset", seed, self.num_envs)
         self._seed(seeds, mask)
         self._core.reset(mask, bounds)
-        return (self._obs.copy() if self.copy else self._obs), {}
+        if self._renderer is not None:
+            self._renderer.restarted(self._core.elapsed == 0)
+        return (self.observation if self.copy else self._obs), reset_infos(self._core, mask)
 
     def step(self, actions: NDArray[Any]) -> Step:
         """One step of every env: observation, reward, terminated, truncated, infos.
@@ -164,14 +192,14 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         blocked = self._step(actions)
         if blocked is not None:
             self._step_converted(actions)
-        infos = self._same_step_infos() if self._final_infos else {}
+        infos = self._infos() if self._has_infos else {}
         if self.copy:
             result: Step = self._outputs(infos)
             return result
         return self._obs, self._reward, self._terminated, self._truncated, infos
 
-    def render(self) -> tuple[NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
-        """A frame an env, uint8 [height, width, 3]; None, and a warning, without ``render_mode``."""
+    def render(self) -> tuple[Frame, ...] | None:  # type: ignore[override]
+        """A frame an env, uint8 [height, width, 3] or text; None, and a warning, without ``render_mode``."""
         if self._renderer is None:
             gymnasium.logger.warn("render was called without a render_mode; name one to gymnasium.make_vec")
             return None
@@ -179,7 +207,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         if self._last_actions is not None:
             stepped = self._core.elapsed > 0
             actions = [a if s else None for a, s in zip(self._last_actions, stepped, strict=True)]
-        return tuple(self._renderer.frame(s, a) for s, a in zip(self.state, actions, strict=True))
+        return tuple(map(self._renderer.frame, range(self.num_envs), self.state, actions))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Frees the renderer; arrays handed out stay valid."""
@@ -187,14 +215,43 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         if self._renderer is not None:
             self._renderer.close()
 
+    @cached_property
+    def observation_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
+        """Space of all observations, made when asked for: its bounds take more memory than they."""
+        return batch_space(self.single_observation_space, self.num_envs)
+
+    @cached_property
+    def action_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
+        """Space of the actions of all envs."""
+        return batch_space(self.single_action_space, self.num_envs)
+
     @property
     def core(self) -> _core.VecEnv:
         """The native environment, for compiled rollouts."""
         return self._core
 
     @property
+    def observation(self) -> Any:
+        """The observations of the last step or reset, a copy."""
+        return tuple(map(np.array, self._obs)) if isinstance(self._obs, tuple) else self._obs.copy()
+
+    def mdp(self) -> MDP:
+        """The exact model: every outcome of every action in every state; see :class:`MDP`.
+
+        A state is the observation, of Blackjack the one that ``kernels.envs.blackjack`` tells.
+
+        Raises:
+            NotImplementedError: an environment without a finite model, or whose observation hides a part of
+                the state.
+        """
+        model = TABLE[self.env_id].mdp
+        if model is None:
+            raise NotImplementedError(f"{self.env_id} mdp: the environment has no finite model")
+        return model(**self.options)
+
+    @property
     def state(self) -> NDArray[Any]:
-        """Physical states [N, state_size] in full precision (float64, fast: float32), a copy."""
+        """States [N, state_size], physical ones in full precision (float64, fast: float32), a copy."""
         return np.ascontiguousarray(self._core.state[:, : self.num_envs].T)
 
     @property
@@ -262,55 +319,29 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
         if self.closed:
             self._step = self._step_closed
 
-    def _seed(self, seeds: list[int | None] | None, mask: NDArray[np.bool_] | None) -> None:
+    def _seed(self, seeds: Sequence[int | None] | None, mask: NDArray[np.bool_] | None) -> None:
         """Seeds the masked envs that have a seed here; at first those without one too, from the system."""
         if seeds is None:
             if self._entropy is not None:
                 return
             seeds = [None] * self.num_envs
-        if self._entropy is None:
-            seeds = [secrets.randbits(128) if seed is None else seed for seed in seeds]
-        elif mask is not None:
+        if mask is not None and self._entropy is not None:
             seeds = [seed if chosen else None for seed, chosen in zip(seeds, mask.tolist(), strict=True)]
+        elif self._entropy is None and not isinstance(seeds, range):
+            seeds = [secrets.randbits(128) if seed is None else seed for seed in seeds]
         self._core.seed(seeds)
-        known = self._entropy or [-1] * self.num_envs
-        self._entropy = [old if new is None else new for old, new in zip(known, seeds, strict=True)]
-
-    def _mask(self, mask: object) -> NDArray[np.bool_]:
-        wanted = f"{self.env_id} reset: reset_mask must be bool [{self.num_envs}]"
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            raise TypeError(f"{wanted}, got {describe(mask)}")
-        if mask.shape != (self.num_envs,):
-            raise ValueError(f"{wanted}, got {describe(mask)}")
-        if not mask.any():
-            raise ValueError(f"{wanted} with at least one True, got none")
-        if not self._core.started:
-            raise ResetNeeded(f"{self.env_id} reset: the first reset takes no reset_mask")
-        return np.ascontiguousarray(mask)
-
-    def _bounds(self, options: dict[str, Any]) -> tuple[float, float]:
-        names = TABLE[self.env_id].reset_options
-        bounds = []
-        for name, default in zip(names, self._core.bounds, strict=True):
-            value = options.get(name, default)
-            try:
-                bounds.append(float(value))
-            except (TypeError, ValueError):
-                raise ValueError(f"{self.env_id} reset: {name} must be a number, got {value!r}") from None
-        a, b = bounds
-        if names == ("low", "high"):
-            if not (a <= b and np.isfinite(b - a)):
-                raise ValueError(f"{self.env_id} reset: low must be <= high, both finite, got {a} and {b}")
+        if isinstance(seeds, range):
+            self._entropy = seeds
         else:
-            for name, value in zip(names, bounds, strict=True):
-                if not (value >= 0 and np.isfinite(2 * value)):
-                    raise ValueError(f"{self.env_id} reset: {name} must be >= 0 and finite, got {value}")
-        return a, b
+            known = self._entropy or [-1] * self.num_envs
+            self._entropy = [old if new is None else new for old, new in zip(known, seeds, strict=True)]
 
     def _step_remembered(self, actions: Any) -> int | None:
         blocked = self._native_step(actions)
         if blocked is None:
             self._last_actions = np.array(actions)
+            assert self._renderer is not None
+            self._renderer.restarted(self._core.elapsed == 0)
         return blocked
 
     def _step_converted(self, actions: Any) -> None:
@@ -340,14 +371,15 @@ class VectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any
     def _step_closed(self, actions: Any) -> NoReturn:
         raise ClosedEnvironmentError(f"{self.env_id}: step after close")
 
-    def _same_step_infos(self) -> dict[str, Any]:
-        done = self._terminated | self._truncated
-        ended = done.nonzero()[0]
-        if ended.size == 0:
-            return {}
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        final_obs[ended] = np.fromiter(self._core.final_obs[ended], object, ended.size)
-        return {"final_obs": final_obs, "_final_obs": done, "final_info": {}, "_final_info": done.copy()}
+
+def _observation_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
+    if row.obs_high:
+        high = np.array(row.obs_high, np.float32)
+        low = -high if row.obs_low is None else np.array(row.obs_low, np.float32)
+        return gymnasium.spaces.Box(low, high, dtype=np.float32)
+    if row.obs_sizes:
+        return gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(n) for n in row.obs_sizes])
+    return gymnasium.spaces.Discrete(core.num_states)
 
 
 def _action_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:

@@ -1,9 +1,9 @@
 """Sampling in Triton: CUDA tensors, and with ``TRITON_INTERPRET=1`` NumPy arrays and CPU tensors, as a test.
 
 The random numbers are those of the CPU's kernels, bit for bit: a draw is a function of (seed, counter, row,
-component). ``counter`` may be an int64 [2] tensor on the device, of seed and counter, so that a captured graph
-draws anew at each replay. A row from which nothing can be drawn gets action -1, or NaN, and log-probability
-NaN instead of an error, which would have to wait for the device.
+component). ``counter`` may be an int64 [2] tensor on the device, of seed and counter, so that a captured
+graph draws anew at each replay. A row from which nothing can be drawn gets action -1, or NaN, and
+log-probability NaN instead of an error, which would have to wait for the device.
 """
 
 import os

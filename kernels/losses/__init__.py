@@ -9,11 +9,13 @@ A loop that already holds its arrays calls ``PPOCategorical``, ``PPOMultiCategor
 policy's columns, then the value.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrl.kernels._check import require_array, require_ndim
-from fastrl.kernels._dispatch import resolve
+from fastrl.kernels._check import describe, require_array, require_ndim, require_tensor
+from fastrl.kernels._dispatch import is_tensor, resolve
 from fastrl.kernels.losses.ppo import (
     PPO_STATS,
     PPOGaussianLoss,
@@ -46,7 +48,7 @@ def normalize_advantage(
     float64. A single advantage has no spread and comes back as it is.
 
     Args:
-        advantage: float32 [B], NumPy.
+        advantage: float32 [B], NumPy or torch.
         out: float32 [B] to write into; ``advantage`` itself is allowed.
         backend: "cpp", "triton" or "reference"; None: the device's default.
 
@@ -55,9 +57,26 @@ def normalize_advantage(
         ValueError: another shape.
     """
     op = "normalize_advantage"
+    if is_tensor(advantage):
+        result: NDArray[np.float32] = _normalize_tensor(op, advantage, out, backend)
+        return result
     (batch,) = require_ndim(op, "advantage", advantage, np.float32, 1, "[B]")
     if out is None:
         out = np.empty(batch, np.float32)
     require_array(op, "out", out, np.float32, (batch,), "[B]")
     resolve("losses", op, "cpu", backend)(advantage, out)
+    return out
+
+
+def _normalize_tensor(op: str, advantage: Any, out: Any, backend: str | None) -> Any:
+    import torch
+
+    if advantage.ndim != 1:
+        raise ValueError(f"{op}: advantage must be float32 [B], got {describe(advantage)}")
+    out = torch.empty_like(advantage) if out is None else out
+    for name, x in (("advantage", advantage), ("out", out)):
+        require_tensor(op, name, x, torch.float32, (len(advantage),), "[B]", advantage.device)
+    kernel = resolve("losses", op, advantage.device.type, backend)
+    on_host = advantage.is_cpu and backend != "triton"
+    kernel(*(x.numpy() if on_host else x for x in (advantage.detach(), out)))
     return out

@@ -255,15 +255,11 @@ def ppo_gaussian(
 
 
 class PPOCategorical:
-    """``loss(y, dy, ...)`` on rows of logits, then the value; called as the CPU's class of this name.
+    """``loss(y, dy, ...)`` on rows of logits, then the value; called as the CPU's class of this name."""
 
-    Args:
-        sizes: of several choices a row; None: one.
-        coefficients: see ``fastrl.kernels.ppo_categorical``.
-    """
+    sizes: Sequence[int] | None = None
 
-    def __init__(self, sizes: Sequence[int] | None = None, **coefficients: Any) -> None:
-        self.sizes = sizes
+    def __init__(self, **coefficients: Any) -> None:
         self.coefficients = coefficients
 
     def __call__(
@@ -283,6 +279,14 @@ class PPOCategorical:
         out = PPOLoss(torch.empty_like(old_log_prob), dy[:, :-1], dy[:, -1])
         samples = (action, old_log_prob, advantage, return_, old_value, action_mask, out, stats)
         ppo_categorical(y[:, :-1], y[:, -1], *samples, scale=scale, sizes=self.sizes, **self.coefficients)
+
+
+class PPOMultiCategorical(PPOCategorical):
+    """The same of several choices a row."""
+
+    def __init__(self, sizes: Sequence[int], **coefficients: Any) -> None:
+        super().__init__(**coefficients)
+        self.sizes = sizes
 
 
 class PPOGaussian:

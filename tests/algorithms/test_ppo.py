@@ -73,12 +73,12 @@ def test_gradient_of_a_minibatch_equals_torch(options, monkeypatch):
     ]  # fmt: skip
     seen = {}
 
-    def step(learning_rate, max_grad_norm):
+    def step(max_grad_norm):
         seen["grad"] = agent.policy.network.grad.copy()
         return 0.0
 
     monkeypatch.setattr(agent.optimizer, "step", step)
-    agent._minibatch(fields, 1e-3, np.zeros(5))
+    agent.minibatch(*fields)
     loss, tensors = torch_loss(agent, fields)
     loss.backward()
     expected = np.concatenate([tensor.grad.numpy().ravel() for tensor in tensors.values()])

@@ -33,7 +33,7 @@ def test_gradient_of_a_minibatch_equals_torch(state_dependent_std, monkeypatch):
     monkeypatch.setattr(
         agent.optimizer, "step", lambda *_: seen.setdefault("grad", network.grad.copy()) is None
     )
-    agent._minibatch(fields, 1e-3, np.zeros(5))
+    agent.minibatch(*fields)
 
     tensors = {
         k: torch.tensor(v, dtype=torch.float64, requires_grad=True)

@@ -32,7 +32,7 @@ def test_round_trip(env_id: str, mode: AutoresetMode) -> None:
         for a in part:
             if mode is AutoresetMode.DISABLED and e._core.needs_reset.any():
                 e.reset(options={"reset_mask": e._core.needs_reset.copy()})
-            out.append(b"".join(x.tobytes() for x in e.step(a)[:4]) + e.episode_return.tobytes())
+            out.append(pickle.dumps(e.step(a)) + e.episode_return.tobytes())
         return out
 
     run(env, actions[:77])

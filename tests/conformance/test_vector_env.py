@@ -20,8 +20,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*out of date")
 
 MODES = list(AutoresetMode)
 NUM_ENVS = 17
-# no episode of random actions ends by itself within 15 steps
-ENDS_LATE = {"Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"}
+# no episode of random actions ends by itself within 15 steps, or hardly one; toy text ones have tests of their own
+ENDS_LATE = {
+    "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1",
+    "Taxi-v4", "CliffWalking-v1", "CliffWalkingSlippery-v1",
+}  # fmt: skip
+UNLIMITED = {"CliffWalking-v1", "CliffWalkingSlippery-v1"}
+SHORT = {"Blackjack-v1": 2}
 
 
 def swing(obs: np.ndarray) -> np.ndarray:
@@ -55,6 +60,13 @@ def pair(env_id: str, mode: AutoresetMode, num_envs: int = NUM_ENVS, **kwargs: A
         env_id, num_envs, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **kwargs
     )
     return ours, theirs
+
+
+def arrays_in(result: Any) -> list[np.ndarray]:
+    """The arrays of nested tuples and dicts."""
+    if isinstance(result, dict):
+        result = tuple(result.values())
+    return [x for part in result for x in arrays_in(part)] if isinstance(result, tuple) else [result]
 
 
 def assert_equal(ours: Any, theirs: Any) -> None:
@@ -134,12 +146,12 @@ def test_random_policy(env_id: str, mode: AutoresetMode) -> None:
     seen = run(ours, theirs, 2000)
     limit = TABLE[env_id].max_episode_steps
     whole = 100 if limit == NO_LIMIT else min(100, NUM_ENVS * (2000 // (limit + 1)) - 1)
-    assert seen["terminated"] + seen["truncated"] > whole
+    assert seen["terminated"] + seen["truncated"] > whole or env_id in UNLIMITED
 
 
 def test_truncation(env_id: str, mode: AutoresetMode) -> None:
     """A limit near the typical length of an episode: truncations, and both flags at once."""
-    ours, theirs = pair(env_id, mode, max_episode_steps=15)
+    ours, theirs = pair(env_id, mode, max_episode_steps=SHORT.get(env_id, 15))
     assert_equal(ours.reset(seed=8), theirs.reset(seed=8))
     seen = run(ours, theirs, 1500)
     wanted = {"truncated"} if env_id in ENDS_LATE else set(seen)
@@ -220,23 +232,24 @@ def test_outputs_are_fresh(env_id: str, mode: AutoresetMode) -> None:
         if mode is AutoresetMode.DISABLED:
             ours.reset()
         results.append(ours.step(np.zeros(ours.action_space.shape, ours.action_space.dtype)))
-    arrays = [x for result in results for x in result if isinstance(x, np.ndarray)]
+    arrays = [x for result in results for x in arrays_in(result)]
     for i, a in enumerate(arrays):
         assert a.flags.owndata
-        assert not any(np.shares_memory(a, b) for b in arrays[i + 1 : i + 5])
+        assert not any(np.shares_memory(a, b) for b in arrays[i + 1 : i + 20])
 
 
 def test_scalar_env(env_id: str) -> None:
     """Alone, through gymnasium.make, a compiled environment equals Gymnasium's."""
     ours, theirs = gymnasium.make(f"fastrl/{env_id}"), gymnasium.make(env_id)
     random = np.random.default_rng(0)
-    for episode in range(50):
+    episodes = 3 if env_id in UNLIMITED else 50
+    for episode in range(episodes):
         seed = episode if episode % 3 == 0 else None
         assert_equal(ours.reset(seed=seed), theirs.reset(seed=seed))
         assert ours.np_random.random() == theirs.np_random.random()
         over = False
         while not over:
             action = random_actions(random, ours.action_space, 1)[0]
-            result = ours.step(action)
-            assert_equal(result, theirs.step(action))
+            result, expected = ours.step(action), theirs.step(action)
+            assert_equal(result, (expected[0], float(expected[1]), *expected[2:]))  # some rewards are int
             over = result[2] or result[3]
