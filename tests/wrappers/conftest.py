@@ -9,6 +9,8 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from fastrl.envs.conformance import difference
+
 NOISE = np.random.default_rng(0).random(9973 + 3000)
 
 
@@ -44,22 +46,9 @@ class Toy(gymnasium.Env):  # type: ignore[type-arg]
 
 
 def assert_equal(ours: Any, theirs: Any) -> None:
-    """Same values, dtypes and shapes, in nested tuples, dicts and object arrays as well."""
-    if isinstance(theirs, tuple | list):
-        assert len(ours) == len(theirs)
-        for a, b in zip(ours, theirs, strict=True):
-            assert_equal(a, b)
-    elif isinstance(theirs, dict):
-        assert set(ours) == set(theirs)
-        for key in theirs:
-            assert_equal(ours[key], theirs[key])
-    elif isinstance(theirs, np.ndarray) and theirs.dtype == object:
-        assert_equal(list(ours), list(theirs))
-    elif isinstance(theirs, np.ndarray):
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(ours, theirs)
-    else:
-        assert ours == theirs
+    """Same types, dtypes, shapes, keys and bytes, in nested results."""
+    found = difference(ours, theirs)
+    assert found is None, found
 
 
 def same_run(

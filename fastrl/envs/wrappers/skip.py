@@ -37,7 +37,7 @@ class FrameSkip(EpisodeWrapper):
     Source: Mnih et al. 2015, Human-level control through deep reinforcement learning, Methods: Preprocessing.
     """
 
-    _state = ("_obs",)
+    _state = ("_obs", "_inner_ended")
 
     def __init__(self, env: gymnasium.vector.VectorEnv[Any, Any, Any], skip: int = 4) -> None:
         super().__init__(env)
@@ -46,6 +46,7 @@ class FrameSkip(EpisodeWrapper):
         space = env.single_observation_space
         if not isinstance(space, spaces.Box):
             raise TypeError(f"{self._name}: observations must be Box, got {space}")
+        self._inner_ended = np.zeros(env.num_envs, np.bool_)  # in its last frame, and not reset since
         self._fresh = env is env.unwrapped and getattr(env, "copy", False) is True
         self._obs: NDArray[Any] = np.zeros((env.num_envs, *space.shape), space.dtype)  # the last returned
 
@@ -61,10 +62,12 @@ class FrameSkip(EpisodeWrapper):
             window.advance()
         step = window.finish()
         self._ended = window.done
+        self._inner_ended = window.inner_done & ~window.reset_here
         self._obs[...] = step[0]
         return step
 
     def _begin(self, obs: Any, info: dict[str, Any], began: Bools) -> tuple[Any, dict[str, Any]]:
+        self._inner_ended = self._inner_ended & ~began
         self._obs[began] = self._observe(obs[began], None)
         return self._obs.copy(), info
 
@@ -120,7 +123,9 @@ class _Window:
         self.running = ~self.resetting
         self.done = np.zeros(n, np.bool_)
         self.stale = np.zeros(n, np.bool_)  # stepped on after its end
-        self.inner_done = np.zeros(n, np.bool_)
+        self.inner_done = skip._inner_ended
+        self.reset_first = self.resetting & self.inner_done  # by the environment itself, in the first frame
+        self.reset_here = np.zeros(n, np.bool_)  # by mask, after the last frame
         self.reward = np.zeros(n)
         self.terminated = np.zeros(n, np.bool_)
         self.truncated = np.zeros(n, np.bool_)
@@ -163,7 +168,8 @@ class _Window:
         obs = None if frame is None else wrapper._observe(frame, self.before)
         first: Any = None
         first_info: dict[str, Any] = {}
-        reset = self.stale if same_step else self.resetting
+        reset = self.stale if same_step else self.resetting & ~(self.reset_first & (self.frames == 1))
+        self.reset_here = reset
         if reset.any():
             first, first_info = wrapper._reset_some(reset)
             if obs is None:
