@@ -39,8 +39,8 @@ def same_bytes(env_id: str, names: list[str], makers: dict[str, Maker], num_envs
         env.close()
 
 
-def same_bytes_alone(env_id: str, steps: int = 600) -> None:
-    """Raises unless `gymnasium.make` of ours and of Gymnasium's give the same bytes."""
+def same_alone(env_id: str, steps: int = 600) -> None:
+    """Raises unless one environment of ours and of Gymnasium's, whose rewards may be int, give the same."""
     envs = [gymnasium.make(name) for name in (f"fastrl/{env_id}", env_id)]
     results = [env.reset(seed=0) for env in envs]
     for step, action in enumerate(draw(envs[0].action_space, 1, steps)):
@@ -50,7 +50,7 @@ def same_bytes_alone(env_id: str, steps: int = 600) -> None:
             for both, env in zip((a, b), envs, strict=True):
                 both += arrays(env.reset())
         for x, y in zip(a, b, strict=True):
-            if x.tobytes() != y.tobytes():
+            if not np.array_equal(x, y):
                 raise SystemExit(
                     f"{env_id}, step {step}: gymnasium.make of ours and its own differ; no ratios"
                 )
@@ -68,7 +68,7 @@ def fast_is_close(env_id: str, fast: Maker, exact: Maker, num_envs: int = 1024, 
 
 
 def cart_pole_vector_env(ours: Any, theirs: Any, steps: int = 600) -> None:
-    """Raises unless ours and Gymnasium's CartPoleVectorEnv, which seeds otherwise, step alike from ours' states."""
+    """Raises unless Gymnasium's CartPoleVectorEnv, which seeds otherwise, steps as ours from our states."""
     ours.reset(seed=0), theirs.reset(seed=0)
     for step, actions in enumerate(draw(ours.single_action_space, ours.num_envs, steps)):
         running = ~ours.core.needs_reset
@@ -79,7 +79,7 @@ def cart_pole_vector_env(ours: Any, theirs: Any, steps: int = 600) -> None:
 
 
 def difference(env_id: str, trace: Trace) -> str | None:
-    """How transitions of a peer differ from Gymnasium's, each from its own observation; None: but for rounding."""
+    """How a peer's transitions differ from Gymnasium's from its observations; None: only by rounding."""
     limit = gymnasium.spec(env_id).max_episode_steps
     if trace["limit"] != limit:
         return f"episodes of {trace['limit']} steps, not {limit}"
@@ -112,7 +112,7 @@ TOLERANCE = {
     "Acrobot-v1": 1e-4,
     "Pendulum-v1": 1e-4,
 }
-"""Of observations and rewards after a step from a float32 observation. Each velocity changes by more in a step."""
+"""Of observations and rewards after a step from a float32 observation; forces change them by more."""
 
 
 def state_of(env_id: str, obs: Any) -> Any:
@@ -128,7 +128,7 @@ def state_of(env_id: str, obs: Any) -> Any:
 
 
 def outcomes(env_id: str) -> dict[tuple[int, int], set[tuple[int, float, bool]]]:
-    """Next state, reward and end of every outcome, by state and action; tests compare this model with Gymnasium's."""
+    """Next state, reward and end of every outcome, by state and action, of the model that tests check."""
     mdp = VectorEnv(env_id).mdp()
     found: dict[tuple[int, int], set[tuple[int, float, bool]]] = {
         pair: set() for pair in product(range(mdp.num_states), range(mdp.num_actions))
@@ -136,9 +136,7 @@ def outcomes(env_id: str) -> dict[tuple[int, int], set[tuple[int, float, bool]]]
     columns = (mdp.state, mdp.action, mdp.next_state, mdp.reward, mdp.terminated)
     for state, action, *outcome in zip(*(column.tolist() for column in columns), strict=True):
         found[state, action].add(tuple(outcome))
-    if (
-        env_id == "Blackjack-v1"
-    ):  # its observation does not tell a natural, states from 704 on, from a later 21
+    if env_id == "Blackjack-v1":  # observed alike: a natural, state 704 + dealer, and a later 21
         for state, action in [pair for pair in found if pair[0] >= 704]:
             dealer = state - 704
             shown = (21 * 11 + dealer) * 2 + 1

@@ -1,5 +1,6 @@
 """How every contestant of bench_envs.py is timed, in this process or in one with packages of its own."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -75,8 +76,8 @@ class Stepper:
 
 Contestants = dict[str, Stepper]
 Trace = dict[str, Any]
-"""``limit``, the steps of an episode at most or None, and transitions: ``obs``, ``action``, ``next_obs``, ``reward``,
-``terminated``, a row each."""
+"""``limit``, the steps of an episode at most or None, and transitions, an entry of ``obs``, ``action``,
+``next_obs``, ``reward`` and ``terminated`` each."""
 
 
 def serve(
@@ -125,10 +126,8 @@ class Peer:
         """The answer of :func:`serve`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
             print(json.dumps(question), file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # then there is no answer either
         answer = self._process.stdout.readline()
         if not answer:
             raise SystemExit(f"{self.name}: failed at {question}, exit status {self._process.wait()}")

@@ -1,4 +1,4 @@
-"""Env-steps a second of compiled environments against Gymnasium's, EnvPool's and gymnax's, by their public steps.
+"""Env-steps a second of compiled environments against those of Gymnasium, EnvPool and gymnax.
 
     python bench/peers.py envpool gymnax      # once: the peers' environments
     python bench/bench_envs.py [--envs CartPole-v1 ...] [--num-envs 1 8 64 1024 8192] [--rounds 9]
@@ -8,14 +8,15 @@ returns observations float32 or int64, rewards float64 (CartPoleVectorEnv, EnvPo
 arrays and what infos the environment has: fresh ones, unless the row says copy=False. ``make`` is one
 environment by ``gymnasium.make``, reset where an episode ends; ``gymnax scan`` 64 steps in a compiled call.
 
-One thread on one core, but AsyncVectorEnv and rows that say so: they may use all cores. EnvPool and gymnax run in
-processes of their own, and all contestants take turns of 50 ms; figures are medians over the rounds. ``cpu`` is
-processor time of all threads and processes that step, per env-step: what a busy machine pays.
+One thread on one core, but AsyncVectorEnv has all cores, and rows with 2 threads two. EnvPool and gymnax run
+in processes of their own. All contestants take turns of 50 ms; figures are medians over the rounds. ``cpu``
+is processor time of all threads and processes that step, per env-step: what a busy machine pays.
 
-Checked before anything is timed: SyncVectorEnv, AsyncVectorEnv and ours with copies, without and with threads
-return the same bytes, and so do ours and Gymnasium's alone; ``mode="fast"`` and CartPoleVectorEnv, which seeds
-otherwise, step alike from the same states; each transition of EnvPool and gymnax is Gymnasium's from the same
-observation but for float32 rounding, or they get no ratio. Their resets draw other states.
+Checked before anything is timed: SyncVectorEnv, AsyncVectorEnv and ours, with and without copies and threads,
+return the same bytes, and one environment by ``gymnasium.make`` what Gymnasium's does. ``mode="fast"`` and
+CartPoleVectorEnv, which seeds otherwise, step alike from the same states. Each transition of EnvPool and
+gymnax must be Gymnasium's from the same observation but for float32 rounding, or they get no ratio; their
+resets draw other states.
 """
 
 import os
@@ -146,7 +147,7 @@ def check(env_id: str, peers: list[Peer]) -> dict[str, str]:
     for mode in modes(env_id):
         names = [name for name in makers if name.startswith(mode)]
         checks.same_bytes(env_id, names, makers, num_envs=30_001, steps=10)
-    checks.same_bytes_alone(env_id)
+    checks.same_alone(env_id)
     if "fast" in makers:
         checks.fast_is_close(env_id, makers["fast"], makers["exact"])
     if NUMPY in own:

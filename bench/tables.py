@@ -139,9 +139,7 @@ def rates(file: dict[str, Any]) -> tuple[str, str]:
     return markdown(rows), f"median of {file['rounds']} interleaved rounds, {packages}"
 
 
-def environments(
-    file: dict[str, Any], sizes: tuple[str, ...] = ("1", "64", "1024", "8192")
-) -> tuple[str, str]:
+def environments(file: dict[str, Any]) -> tuple[str, str]:
     """Table and what its caption adds: rates of ours, and of the peer that is fastest with so many envs."""
 
     def short(rate: float) -> str:
@@ -156,7 +154,7 @@ def environments(
         return f"{name}: {short(peers[name])} ({verdict})"
 
     found = file["environments"]
-    sizes = tuple(n for n in sizes if all(n in part["rows"] for part in found.values()))
+    sizes = tuple(n for n in ("1", "64", "1024", "8192") if all(n in part["rows"] for part in found.values()))
     heads = [cell for n in sizes for cell in (f"N = {int(n):,}: exact / fast", "best peer (exact is)")]
     table = [["env-steps/s", *heads]]
     for env_id, part in found.items():

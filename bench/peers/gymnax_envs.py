@@ -11,12 +11,12 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 
 # isort: split
-import _protocol
-import gymnasium
-import gymnax
-import jax
-import numpy as np
-from _windows import Contestants, Stepper, Trace, draw, serve
+import _protocol  # noqa: E402
+import gymnasium  # noqa: E402
+import gymnax  # noqa: E402
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+from _windows import Contestants, Stepper, Trace, draw, serve  # noqa: E402
 
 STEPS = 64  # of a scan
 FROZEN_LAKES = {"FrozenLake-v1": "4x4", "FrozenLake8x8-v1": "8x8"}
