@@ -157,10 +157,10 @@ class OurUpdate:
         self.agent = fastrl.PPO("CartPole-v1", seed=0, minibatch_size=MINIBATCH, **COEFFICIENTS)
         self.network = self.agent.policy.network
         self.data = [*data, data[-1]]  # the old values, unused without value clipping
-        self.stats = np.zeros(5)
+        self.agent.optimizer.learning_rate = LEARNING_RATE
 
     def __call__(self) -> float:
-        return self.agent._minibatch(self.data, LEARNING_RATE, self.stats)
+        return self.agent.minibatch(*self.data)
 
 
 def minibatch_update() -> _harness.Case:

@@ -73,6 +73,34 @@ def family(file: dict[str, Any]) -> tuple[str, str]:
     return markdown(rows), f"median of {file['rounds']} rounds, {packages}"
 
 
+def learning(tasks: dict[str, Any], baseline: str = "sb3") -> tuple[str, str]:
+    """Table and what its caption adds: returns of ours and of the baseline by environment."""
+
+    def mean_and_interval(x: dict[str, float]) -> str:
+        return f"{x['iqm']:.1f} [{x['low']:.1f}, {x['high']:.1f}]"
+
+    rows = [["", "steps", "seeds", "fastrl", baseline, "difference", "fastrl, CPU s", f"{baseline}, CPU s"]]
+    versions: dict[str, str] = {}
+    commits: set[str] = set()
+    for env_id, task in tasks.items():
+        ours, theirs = (task["libraries"].get(library) for library in ("fastrl", baseline))
+        if not ours or not theirs:
+            continue
+        seeds = dict.fromkeys(str(len(x["returns"])) for x in (ours, theirs))
+        cells = [env_id, f"{task['steps']:,}", ", ".join(seeds)]
+        cells += [mean_and_interval(x) for x in (ours["return"], theirs["return"])]
+        cells += [
+            mean_and_interval(theirs["return_difference"]),
+            *(number(x["cpu_s"]) for x in (ours, theirs)),
+        ]
+        rows.append(cells)
+        versions |= ours["versions"] | theirs["versions"]
+        commits |= set(ours["commits"])
+    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+    runs = f"runs of commit {', '.join(sorted(commits))}"
+    return markdown(rows), f"interquartile means over seeds, 95 % bootstrap intervals, {packages}, {runs}"
+
+
 def simulators(cases: dict[str, Any]) -> tuple[str, str]:
     """A table for each case, and what the caption adds."""
     columns = {
@@ -115,6 +143,8 @@ def render(name: str) -> str:
     file = json.loads((PUBLISHED / f"{name}.json").read_text())
     if "simulators" in file:
         tables, details = simulators(file["simulators"])
+    elif "tasks" in file:
+        tables, details = learning(file["tasks"])
     elif "settings" in file:
         tables, details = throughput(file["settings"])
     else:

@@ -34,7 +34,8 @@ from peers import python_of
 
 HERE = Path(__file__).parent
 OURS = "fastrl"
-LIBRARIES = {OURS: Path(sys.executable)} | {name: python_of(name) for name in ("rejax", "rlox", "sb3")}
+PEERS = ("rejax", "rlox", "sb3", "sbx", "tianshou", "skrl", "cleanrl_style")
+LIBRARIES = {OURS: Path(sys.executable)} | {name: python_of(name) for name in PEERS}
 Run = dict[str, Any]
 
 
@@ -84,14 +85,14 @@ def add_ratios(setting: str, rows: dict[str, Run]) -> None:
 def show(setting: str, rows: dict[str, Run]) -> None:
     columns = ["wall_s", "cpu_s"] if setting == "C" else ["steps_per_cpu_s", "steps_per_s", "warm_up_s"]
     columns += ["last20"] if setting == "C" else ["last20", "greedy100"]
-    print(f"\n{setting:10}" + "".join(f"{name:>17}" for name in [*columns, "fastrl is"]))
+    print(f"\n{setting:14}" + "".join(f"{name:>17}" for name in [*columns, "fastrl is"]))
     for library, row in rows.items():
         if "error" in row:
-            print(f"{library:10} failed: {row['error']}")
+            print(f"{library:14} failed: {row['error']}")
             continue
         ratio = f"{row['ratio']:.1f}x" if "ratio" in row else "" if row["learns"] else "does not learn"
         cells = ("-" if row[name] is None else f"{row[name]:,.6g}" for name in columns)
-        print(f"{library:10}" + "".join(f"{cell:>17}" for cell in cells) + f"{ratio:>17}")
+        print(f"{library:14}" + "".join(f"{cell:>17}" for cell in cells) + f"{ratio:>17}")
 
 
 def measure(setting: str, libraries: list[str], rounds: int) -> dict[str, Run]:

@@ -18,6 +18,7 @@
 #include "envs.h"
 #include "new_array.h"
 #include "pool.h"
+#include "seeds.h"
 
 namespace py = pybind11;
 
@@ -28,19 +29,14 @@ FASTRL_DISPATCH(EnvsTable, envs_fast)
 
 namespace {
 
-constexpr int64_t kReleaseGil = 1024;  // envs whose step takes longer than handing the GIL over
-constexpr int64_t kCopied = 2048;      // envs whose outputs a thread copies at a time
+constexpr int64_t kReleaseGil = 1024;    // envs whose step takes longer than handing the GIL over
+constexpr int64_t kReleaseGilUser = 32;  // of a user's, that may be slower
+constexpr int64_t kCopied = 2048;        // envs whose outputs a thread copies at a time
 
 template <class Action>
 using Actions = py::array_t<Action, py::array::c_style>;
 using Bounds = std::array<double, kEnvBounds>;
 using Mask = py::array_t<bool, py::array::c_style>;
-
-// One int or None an env. A range stays one: a list of a million seeds would take half as much memory as
-// their environments.
-class Seeds : public py::sequence {
-  PYBIND11_OBJECT_DEFAULT(Seeds, sequence, PySequence_Check)
-};
 
 // As py::gil_scoped_release, but a thread that asks for the GIL after the interpreter's end may unwind
 // through it, as Python up to 3.13 makes it do.
@@ -51,8 +47,8 @@ struct GilReleased {
 
 // body(), and others may run Python meanwhile if there are many envs.
 template <class Body>
-auto with_gil_released(int64_t num_envs, const Body& body) {
-  if (num_envs < kReleaseGil) return body();
+auto with_gil_released(const VecEnv& env, const Body& body) {
+  if (env.num_envs() < (env.batch().user == nullptr ? kReleaseGil : kReleaseGilUser)) return body();
   const GilReleased released;
   return body();
 }
@@ -68,7 +64,7 @@ int64_t step_with(VecEnv& env, PyObject* arg) {
   if (!fits || actions.shape(0) != env.num_envs()) return -2;
   const Action* action = actions.data();
   return with_gil_released(
-      env.num_envs(), [&env, action] { return Checked ? env.step(action) : env.step_unchecked(action); });
+      env, [&env, action] { return Checked ? env.step(action) : env.step_unchecked(action); });
 }
 
 // step(actions) takes the array by the C API: pybind11's own arguments would cost more than a small step.
@@ -129,7 +125,7 @@ PyObject* outputs(PyObject* self, PyObject* infos) {
     copy(PyTuple_GET_ITEM(result, 2), batch.terminated, begin, end);
     copy(PyTuple_GET_ITEM(result, 3), batch.truncated, begin, end);
   };
-  with_gil_released(n, [&] { parallel_for(n, kCopied, env.num_threads(), copy_all); });
+  with_gil_released(env, [&] { parallel_for(n, kCopied, env.num_threads(), copy_all); });
   return result;
 }
 
@@ -151,6 +147,38 @@ void add_method(py::class_<VecEnv>& cls, const char* name, PyCFunction function,
   cls.attr(name) = py::reinterpret_steal<py::object>(PyDescr_NewMethod(type, method));
 }
 
+Autoreset autoreset_of(const std::string& name) {
+  if (name == "NextStep") return Autoreset::next_step;
+  if (name == "SameStep") return Autoreset::same_step;
+  if (name == "Disabled") return Autoreset::disabled;
+  throw std::invalid_argument("VecEnv: autoreset must be NextStep, SameStep or Disabled, got " + name);
+}
+
+// A user's environment; addresses are those of its functions reset, step and observe, which the owner keeps.
+std::unique_ptr<VecEnv> make_user(const std::string& name, const std::array<int64_t, 5>& sizes,
+                                  const std::array<uintptr_t, 3>& addresses, const py::object& /* owner */,
+                                  int64_t num_envs, int64_t max_episode_steps, const std::string& autoreset,
+                                  int64_t num_threads) {
+  UserKernel user{};
+  std::strncpy(user.name, name.c_str(), sizeof user.name - 1);
+  user.words = sizes[0];
+  user.obs_size = sizes[1];
+  user.discrete_size = sizes[2];
+  user.num_actions = sizes[3];
+  user.action_size = sizes[4];
+  const bool one_obs =
+      (user.obs_size > 0 && user.discrete_size == 0) || (user.obs_size == 0 && user.discrete_size == 1);
+  const bool one_action = (user.num_actions > 0) != (user.action_size > 0);
+  if (user.words < 2 || !one_obs || !one_action || num_envs < 1 || max_episode_steps < 1 || num_threads < 1)
+    throw std::invalid_argument(
+        "VecEnv: sizes of a user's environment, num_envs, max_episode_steps and num_threads "
+        "must be positive");
+  user.reset = reinterpret_cast<decltype(user.reset)>(addresses[0]);
+  user.step = reinterpret_cast<decltype(user.step)>(addresses[1]);
+  user.observe = reinterpret_cast<decltype(user.observe)>(addresses[2]);
+  return std::make_unique<VecEnv>(user, num_envs, max_episode_steps, autoreset_of(autoreset), num_threads);
+}
+
 std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_envs,
                              int64_t max_episode_steps, const std::string& autoreset,
                              const std::vector<double>& options, std::optional<const TransitionTable*> given,
@@ -167,35 +195,9 @@ std::unique_ptr<VecEnv> make(const std::string& kernel, bool fast, int64_t num_e
   if (found.needs_table != (transitions != nullptr) ||
       (transitions != nullptr && found.num_actions > 0 && found.num_actions != transitions->num_actions))
     throw std::invalid_argument("VecEnv: table must be given to tabular environments and fit them");
-  Autoreset mode;
-  if (autoreset == "NextStep")
-    mode = Autoreset::next_step;
-  else if (autoreset == "SameStep")
-    mode = Autoreset::same_step;
-  else if (autoreset == "Disabled")
-    mode = Autoreset::disabled;
-  else
-    throw std::invalid_argument("VecEnv: autoreset must be NextStep, SameStep or Disabled, got " + autoreset);
   return std::make_unique<VecEnv>(fast ? EnvMode::fast : EnvMode::exact, index, num_envs, max_episode_steps,
-                                  mode, options.data(), static_cast<int64_t>(options.size()), transitions,
-                                  num_threads);
-}
-
-// Python's int, as SeedSequence splits it.
-std::vector<uint32_t> entropy_words(const py::int_& number) {
-  const unsigned long long small = PyLong_AsUnsignedLongLong(number.ptr());
-  if (PyErr_Occurred() == nullptr) {
-    std::vector<uint32_t> out{static_cast<uint32_t>(small)};
-    if (small >> 32 != 0) out.push_back(static_cast<uint32_t>(small >> 32));
-    return out;
-  }
-  PyErr_Clear();
-  const auto bits = number.attr("bit_length")().cast<size_t>();
-  const size_t words = bits == 0 ? 1 : (bits + 31) / 32;
-  const auto bytes = number.attr("to_bytes")(words * 4, "little").cast<std::string>();
-  std::vector<uint32_t> out(words);
-  std::memcpy(out.data(), bytes.data(), bytes.size());
-  return out;
+                                  autoreset_of(autoreset), options.data(),
+                                  static_cast<int64_t>(options.size()), transitions, num_threads);
 }
 
 void seed(VecEnv& env, const Seeds& seeds) {
@@ -265,20 +267,21 @@ py::array_t<int64_t> discrete_view(const py::object& self, const VecEnv& env, in
 }
 
 }  // namespace
-}  // namespace fastrl
-
-template <>
-struct pybind11::detail::handle_type_name<fastrl::Seeds> {
-  static constexpr auto name = const_name("collections.abc.Sequence[int | None]");
-};
-
-namespace fastrl {
 
 void register_envs(py::module_& m) {
   py::class_<VecEnv> cls(m, "VecEnv", "N copies of a compiled environment; see csrc/envs.h.");
   cls.def(py::init(&make), py::arg("kernel"), py::arg("fast"), py::arg("num_envs"),
           py::arg("max_episode_steps"), py::arg("autoreset"), py::arg("options"),
           py::arg("table") = py::none(), py::arg("num_threads") = 1, py::keep_alive<1, 8>())
+      .def(py::init(&make_user), py::arg("name"), py::arg("sizes"), py::arg("addresses"), py::arg("owner"),
+           py::arg("num_envs"), py::arg("max_episode_steps"), py::arg("autoreset"), py::arg("num_threads"),
+           py::keep_alive<1, 5>())
+      .def_property_readonly("failed", &VecEnv::failed)
+      .def_property_readonly("failure",
+                             [](const VecEnv& env) {
+                               constexpr const char* kNames[kUserFailures] = {"step", "reset", "observe"};
+                               return kNames[static_cast<size_t>(env.failure())];
+                             })
       .def_property_readonly("num_envs", &VecEnv::num_envs)
       .def_property_readonly("obs_size", &VecEnv::obs_size)
       .def_property_readonly("num_actions", &VecEnv::num_actions)
@@ -363,6 +366,8 @@ void register_envs(py::module_& m) {
     return view<int64_t>(self, env.episode_length(), {env.num_envs()});
   });
   per_env("state", [](const py::object& self, VecEnv& env) -> py::array {
+    if (env.batch().user != nullptr)
+      return view<int64_t>(self, env.batch().state, {env.num_envs(), env.kernel().state_size});
     const std::vector<py::ssize_t> shape{env.kernel().state_size, env.batch().stride};
     if (env.kernel().discrete_size > 0) return view<int64_t>(self, env.batch().state, shape);
     if (env.kernel().real_size == sizeof(float)) return view<float>(self, env.batch().state, shape);

@@ -17,6 +17,22 @@ enum class Autoreset : int64_t { next_step, same_step, disabled };
 
 constexpr int kEnvOptions = 4, kEnvBounds = 2;
 
+// An environment that a user wrote: compiled functions over records of `words` int64 an env, the first two
+// the key and the counter of the episode's random numbers. They return -1, or the first record with which the
+// environment raised or gave a number that is not finite.
+struct UserKernel {
+  char name[40];
+  int64_t words, obs_size, discrete_size, num_actions,
+      action_size;  // as EnvKernel's; discrete_size is at most 1
+  int64_t (*reset)(int64_t* record);
+  int64_t (*step)(int64_t* records, const void* action, const uint8_t* skip, double* reward,
+                  uint8_t* terminated, int64_t n);
+  int64_t (*observe)(int64_t* records, void* obs, int64_t n);
+};
+
+enum class UserFailure : int64_t { step, reset, observe };  // in the order in which they come
+constexpr int64_t kUserFailures = 3;
+
 struct EnvBatch {
   int64_t num_envs;
   int64_t stride;
@@ -24,6 +40,8 @@ struct EnvBatch {
   Autoreset autoreset;
   double option[kEnvOptions];    // constructor arguments of the environment, by its own meaning
   const TransitionTable* table;  // of tabular environments, else null
+  const UserKernel* user;        // of a user's environment, else null
+  int64_t* failed;               // env * kUserFailures + what, of the first env that failed; or -1
   void* state;                   // the kernel's numbers [state_size + cache_size, stride]
   Pcg64* rng;                    // [N], as the rest
   int64_t* elapsed;              // steps of the running episode
@@ -81,6 +99,9 @@ class VecEnv {
   VecEnv(EnvMode mode, int64_t kernel, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
          const double* options, int64_t num_options, const TransitionTable* table = nullptr,
          int64_t num_threads = 1);
+  // A user's environment, whose functions must live as long.
+  VecEnv(const UserKernel& user, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
+         int64_t num_threads);
   ~VecEnv();
   VecEnv(const VecEnv&) = delete;
   VecEnv& operator=(const VecEnv&) = delete;
@@ -99,12 +120,14 @@ class VecEnv {
   // [kEnvBounds] (the kernel's, as a rule). Every env must have been seeded, and all be reset once before a
   // mask is used.
   void reset(const uint8_t* mask, const double* bounds);
-  bool started() const;  // whether reset was called
+  bool started() const;         // whether reset was called, and no env failed since
+  int64_t failed() const;       // the first env that failed in the last step or reset; -1: none
+  UserFailure failure() const;  // what of it failed
 
   // One step of all envs, once reset, with the object's autoreset mode. Actions are int64 [N], or float
   // [N, action_size] of continuous environments, which clip them. Returns -1, or the first env that cannot
   // step (its action is out of range or not finite; or its episode is over and autoreset is disabled): then
-  // nothing changed.
+  // nothing changed; or the first env of a user's that failed: then all must be reset.
   int64_t step(const int64_t* action);
   int64_t step(const float* action);
   // The same without looking at the actions. Invalid ones have an unspecified, memory-safe effect.
@@ -132,10 +155,17 @@ class VecEnv {
   int64_t first_invalid(const int64_t* action, int64_t begin, int64_t end) const;
   int64_t first_invalid(const float* action, int64_t begin, int64_t end) const;
   template <class Action>
+  int64_t first_invalid_of_parts(const Action* action) const;
+  template <class Action>
   int64_t step_valid(const Action* action);
 
-  EnvMode mode_;
-  int64_t kernel_;
+  void allocate_arrays(uint64_t table);
+
+  EnvMode mode_ = EnvMode::exact;
+  int64_t kernel_ = -1;  // a user's environment
+  UserKernel user_{};
+  EnvKernel user_kernel_{};
+  int64_t failed_ = -1;
   int64_t num_threads_;
   EnvBatch batch_{};
   uint8_t* arena_;  // every array of the batch, after a header

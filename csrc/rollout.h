@@ -141,7 +141,9 @@ class Rollout {
       bound(static_cast<const float*>(action));
       action = bounded_.data();
     }
-    env_.step_unchecked(action);
+    if (const int64_t failed = env_.step_unchecked(action); failed >= 0)
+      throw std::runtime_error("the environment failed at step " + std::to_string(counter) + ", env " +
+                               std::to_string(failed));
     const double* reward = env_.reward();
     if (const int64_t bad = first_not_finite(reward, n_); bad >= 0) fail("the reward", bad, counter);
     if (const int64_t bad = first_not_finite(env_.obs(), n_ * d_); bad >= 0)

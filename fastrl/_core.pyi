@@ -270,6 +270,7 @@ class VecEnv:
     """
     N copies of a compiled environment; see csrc/envs.h.
     """
+    @typing.overload
     def __init__(
         self,
         kernel: str,
@@ -280,6 +281,24 @@ class VecEnv:
         options: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
         table: TransitionTable | None = None,
         num_threads: typing.SupportsInt | typing.SupportsIndex = 1,
+    ) -> None: ...
+    @typing.overload
+    def __init__(
+        self,
+        name: str,
+        sizes: typing.Annotated[
+            collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+            "FixedSize(5)",
+        ],
+        addresses: typing.Annotated[
+            collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+            "FixedSize(3)",
+        ],
+        owner: typing.Any,
+        num_envs: typing.SupportsInt | typing.SupportsIndex,
+        max_episode_steps: typing.SupportsInt | typing.SupportsIndex,
+        autoreset: str,
+        num_threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> None: ...
     def get_rng(self, env: typing.SupportsInt | typing.SupportsIndex) -> bytes:
         """
@@ -339,6 +358,10 @@ class VecEnv:
     def episode_length(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
     def episode_return(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def failure(self) -> str: ...
     @property
     def final_discrete(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property

@@ -34,19 +34,25 @@ class RecurrentNetwork(TorchNetwork):
             computes the same (the state is zero before a step with ``start``), training calls that.
         bf16: whether trunk and heads compute in bfloat16; a memory of fastrl's own stays float32.
         free: as for :class:`TorchNetwork`.
+        shape: as for :class:`TorchNetwork`.
 
     Raises:
         ValueError: as for :class:`TorchNetwork`, or no ``recurrent_state_size`` >= 1.
     """
 
     def __init__(
-        self, module: nn.Module, *, bf16: bool = False, free: tuple[tuple[str, int], ...] = ()
+        self,
+        module: nn.Module,
+        *,
+        bf16: bool = False,
+        free: tuple[tuple[str, int], ...] = (),
+        shape: tuple[int, ...] = (1,),
     ) -> None:
         size: Any = getattr(module, "recurrent_state_size", None)
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"policy: the module's recurrent_state_size must be an int >= 1, got {size!r}")
         self.state_size = size
-        super().__init__(module, bf16=bf16, free=free)
+        super().__init__(module, bf16=bf16, free=free, shape=shape)
 
     def step(self, x: NDArray[Any], state: Float32) -> tuple[Float32, Float32]:
         """y [B, outputs] and the next state [B, S] for x [B, ...] and the state before it."""
@@ -195,7 +201,7 @@ def build(
             for _ in range(2 if trunk == "mlp" else 1)
         ]
         module = RecurrentActorCritic(memories, size, columns, generator)
-    network = RecurrentNetwork(module, bf16=options.bf16, free=free)
+    network = RecurrentNetwork(module, bf16=options.bf16, free=free, shape=shape)
     obs = np.zeros((2, *shape), np.uint8 if len(shape) == 3 else np.float32)
     y, state = network.step(obs, np.zeros((2, network.state_size), np.float32))
     wanted = (2, columns + 1), (2, network.state_size)

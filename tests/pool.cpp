@@ -77,7 +77,7 @@ void test_nested() {
 State stepped(int64_t threads, int steps) {
   const int64_t n = 5003;
   const double option = 0;
-  VecEnv env(EnvMode::exact, 0, n, 9, Autoreset::same_step, &option, 1, threads);
+  VecEnv env(EnvMode::exact, 0, n, 9, Autoreset::same_step, &option, 1, nullptr, threads);
   for (uint32_t i = 0; i < n; ++i) env.seed(i, &i, 1);
   env.reset(nullptr, env.kernel().bounds);
   std::vector<int64_t> action(static_cast<size_t>(n));

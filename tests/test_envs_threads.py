@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+import fastrl
 from fastrl.envs import VectorEnv
 from fastrl.kernels.envs import TABLE
 
@@ -81,6 +82,7 @@ def script(code: str) -> str:
     """What a fresh process prints; it must end by itself."""
     header = """
 import os, threading, numpy as np
+import fastrl
 from fastrl.envs import VectorEnv
 def threads(): return len(os.listdir("/proc/self/task"))
 def stepped(n, **kwargs):
@@ -160,3 +162,12 @@ def test_callers_from_several_python_threads() -> None:
         thread.join(60)
     assert results == [expected] * 4
     assert os.getpid() == threading.get_native_id()
+
+
+def test_native_rollout_with_threads() -> None:
+    batches = []
+    for num_threads in (1, 3):
+        env = VectorEnv("CartPole-v1", N, autoreset_mode="SameStep", num_threads=num_threads)
+        batches.append(fastrl.PPO(env, num_envs=N, num_steps=4, seed=0).source.next())
+    for name in ("obs", "action", "reward", "value", "next_value", "terminated", "episode_return"):
+        np.testing.assert_array_equal(getattr(batches[0], name), getattr(batches[1], name))

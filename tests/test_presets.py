@@ -125,3 +125,10 @@ def test_cartpole_is_solved_as_recorded():
     agent = fastrl.PPO("CartPole-v1", **preset("ppo", "CartPole-v1").fields, seed=20).learn(callback=watch)
     assert solved[0] <= 22_016  # the slowest of the seeds 20 to 39
     assert evaluate(agent, 20).mean >= 475
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize(("env_id", "least"), [("Pendulum-v1", -200), ("MountainCarContinuous-v0", 90)])
+def test_continuous_control_ends_as_recorded(env_id, least):
+    agent = fastrl.PPO(env_id, **preset("ppo", env_id).fields, seed=20).learn()
+    assert evaluate(agent, 20).mean >= least

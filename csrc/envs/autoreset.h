@@ -43,11 +43,16 @@ void reset_env(const EnvBatch& batch, int64_t i, const double* bounds) {
   batch.terminated[i] = batch.truncated[i] = 0;
 }
 
+template <class Env>
+inline int64_t obs_size(const EnvBatch&) {
+  return Env::kObsSize;
+}
+
 // Keeps what the autoreset of env i is about to overwrite.
 template <class Env>
 void keep_final(const EnvBatch& batch, int64_t i) {
-  for (int64_t k = 0; k < Env::kObsSize; ++k)
-    batch.final_obs[i * Env::kObsSize + k] = batch.obs[i * Env::kObsSize + k];
+  const int64_t size = obs_size<Env>(batch);
+  for (int64_t k = 0; k < size; ++k) batch.final_obs[i * size + k] = batch.obs[i * size + k];
   for (int64_t k = 0; k < batch.discrete_size; ++k)
     batch.final_discrete[k * batch.stride + i] = batch.discrete[k * batch.stride + i];
   if (batch.final_prob != nullptr) batch.final_prob[i] = batch.prob[i];

@@ -8,6 +8,8 @@
 
 #include "../envs.h"
 #include "../pool.h"
+#define FASTRL_ISA any
+#include "user.h"
 
 namespace fastrl {
 
@@ -70,22 +72,37 @@ VecEnv::VecEnv(EnvMode mode, int64_t kernel, int64_t num_envs, int64_t max_episo
                const double* options, int64_t num_options, const TransitionTable* table, int64_t num_threads)
     : mode_(mode), kernel_(kernel), num_threads_(num_threads) {
   batch_.num_envs = num_envs;
-  batch_.stride = (num_envs + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
   batch_.max_episode_steps = max_episode_steps;
   batch_.autoreset = autoreset;
   batch_.table = table;
-  batch_.discrete_size = this->kernel().discrete_size;
   for (int64_t i = 0; i < num_options; ++i) batch_.option[i] = options[i];
-  arena_size_ = lay_out(batch_, this->kernel(), nullptr);
+  allocate_arrays(table == nullptr ? 0 : table->fingerprint);
+}
+
+VecEnv::VecEnv(const UserKernel& user, int64_t num_envs, int64_t max_episode_steps, Autoreset autoreset,
+               int64_t num_threads)
+    : user_(user), user_kernel_(any::user_kernel(user_)), num_threads_(num_threads) {
+  batch_.num_envs = num_envs;
+  batch_.max_episode_steps = max_episode_steps;
+  batch_.autoreset = autoreset;
+  batch_.user = &user_;
+  allocate_arrays(0);
+}
+
+void VecEnv::allocate_arrays(uint64_t table) {
+  batch_.stride = (batch_.num_envs + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
+  batch_.discrete_size = kernel().discrete_size;
+  batch_.failed = &failed_;
+  arena_size_ = lay_out(batch_, kernel(), nullptr);
   arena_ = allocate(arena_size_);
   std::memset(arena_, 0, static_cast<size_t>(arena_size_));
-  lay_out(batch_, this->kernel(), arena_);
+  lay_out(batch_, kernel(), arena_);
   StateHeader header{};
-  std::strncpy(header.name, this->kernel().name, sizeof header.name - 1);
+  std::strncpy(header.name, kernel().name, sizeof header.name - 1);
   header.layout = 3;
-  header.num_envs = num_envs;
-  header.mode = mode;
-  header.table = table == nullptr ? 0 : table->fingerprint;
+  header.num_envs = batch_.num_envs;
+  header.mode = mode_;
+  header.table = table;
   std::memcpy(arena_, &header, sizeof header);
 }
 
@@ -99,6 +116,7 @@ int64_t VecEnv::num_actions() const {
 int64_t VecEnv::action_size() const { return kernel().action_size; }
 int64_t VecEnv::num_threads() const { return num_threads_; }
 const EnvKernel& VecEnv::kernel() const {
+  if (kernel_ < 0) return user_kernel_;
   return (mode_ == EnvMode::fast ? envs_fast() : envs()).kernel[kernel_];
 }
 const EnvBatch& VecEnv::batch() const { return batch_; }
@@ -117,12 +135,16 @@ void VecEnv::seed(int64_t env, const uint32_t* entropy, int64_t words) {
 
 void VecEnv::reset(const uint8_t* mask, const double* bounds) {
   const EnvKernel& env = kernel();
+  failed_ = -1;
   parallel_for(batch_.num_envs, env.block, num_threads_, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       if (mask == nullptr || mask[i]) env.reset(batch_, i, bounds);
   });
-  reinterpret_cast<StateHeader*>(arena_)->started = 1;
+  reinterpret_cast<StateHeader*>(arena_)->started = failed_ < 0;
 }
+
+int64_t VecEnv::failed() const { return failed_ < 0 ? -1 : failed_ / kUserFailures; }
+UserFailure VecEnv::failure() const { return static_cast<UserFailure>(failed_ % kUserFailures); }
 
 bool VecEnv::started() const { return reinterpret_cast<const StateHeader*>(arena_)->started != 0; }
 
@@ -131,6 +153,13 @@ int64_t VecEnv::step(const float* action) { return step_valid(action); }
 
 template <class Action>
 int64_t VecEnv::step_valid(const Action* action) {
+  const int64_t n = batch_.num_envs;
+  const int64_t invalid = num_threads_ == 1 ? first_invalid(action, 0, n) : first_invalid_of_parts(action);
+  return invalid >= 0 ? invalid : step_unchecked(action);
+}
+
+template <class Action>
+int64_t VecEnv::first_invalid_of_parts(const Action* action) const {
   std::atomic<int64_t> invalid{batch_.num_envs};
   parallel_for(batch_.num_envs, kernel().block, num_threads_, [&](int64_t begin, int64_t end) {
     const int64_t found = first_invalid(action, begin, end);
@@ -138,16 +167,18 @@ int64_t VecEnv::step_valid(const Action* action) {
     while (found >= 0 && found < known && !invalid.compare_exchange_weak(known, found)) {
     }
   });
-  return invalid < batch_.num_envs ? invalid.load() : step_unchecked(action);
+  return invalid < batch_.num_envs ? invalid.load() : -1;
 }
 
 int64_t VecEnv::step_unchecked(const void* action) {
   const int64_t blocked = first_blocked();
   if (blocked >= 0) return blocked;
   const EnvKernel& env = kernel();
+  failed_ = -1;
   parallel_for(batch_.num_envs, env.block, num_threads_,
                [&](int64_t begin, int64_t end) { env.step(batch_, action, begin, end); });
-  return -1;
+  if (failed_ >= 0) reinterpret_cast<StateHeader*>(arena_)->started = 0;
+  return failed();
 }
 
 int64_t VecEnv::first_blocked() const {

@@ -10,6 +10,7 @@ from fastrl.envs.conformance import check_vector_env
 from fastrl.envs.foreign import EnvironmentFailure, ForeignVectorEnv
 from fastrl.envs.make import can_make, make_evaluation_env, make_training_env, reward_threshold
 from fastrl.envs.scalar import ScalarEnv
+from fastrl.envs.user import UserEnv, UserVectorEnv, compiled
 from fastrl.envs.vector import VectorEnv
 from fastrl.envs.workers import WorkerError, WorkerVectorEnv
 from fastrl.kernels.envs import NO_LIMIT, TABLE
@@ -21,11 +22,14 @@ __all__ = [
     "EnvironmentFailure",
     "ForeignVectorEnv",
     "ScalarEnv",
+    "UserEnv",
+    "UserVectorEnv",
     "VectorEnv",
     "WorkerError",
     "WorkerVectorEnv",
     "can_make",
     "check_vector_env",
+    "compiled",
     "make_evaluation_env",
     "make_training_env",
     "reward_threshold",

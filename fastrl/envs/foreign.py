@@ -60,6 +60,8 @@ class ForeignVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         options = None if options is None else dict(options)  # some take things out of it
         try:
             obs, info = self._reset(seed, options)
+        except EnvironmentFailure:  # of workers, which name the environment themselves
+            raise
         except Exception as error:
             raise self._failure("reset", error) from error
         self._require_shape(obs, "observation")
@@ -75,6 +77,8 @@ class ForeignVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         """
         try:
             obs, reward, terminated, truncated, info = self.env.step(actions)
+        except EnvironmentFailure:
+            raise
         except Exception as error:
             raise self._failure("step", error) from error
         self._require_shape(obs, "observation")

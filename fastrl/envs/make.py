@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode
 from fastrl.envs.atari import make_ale
 from fastrl.envs.envpool import EnvPoolEnv
 from fastrl.envs.foreign import ForeignVectorEnv
+from fastrl.envs.user import UserEnv
 from fastrl.envs.vector import VectorEnv
 from fastrl.envs.workers import WorkerVectorEnv
 from fastrl.kernels.envs import TABLE
@@ -22,8 +23,8 @@ def make_training_env(env: Any, num_envs: int, num_workers: int = 0) -> tuple[st
     Args:
         env: an id, with or without ``fastrl/`` (compiled where there is such an environment, else
             Gymnasium's own: ALE's vector environment for ``ALE/...``, SyncVectorEnv otherwise; EnvPool's
-            for ``envpool:...``), a function that makes one environment, or a vector environment, which is
-            taken as it is.
+            for ``envpool:...``), what :func:`fastrl.envs.compiled` made, a function that makes one
+            environment, or a vector environment, which is taken as it is.
         num_envs: environments side by side, for an id or a function.
         num_workers: processes to step them in, for an id of Gymnasium's or a function; 0: this process.
 
@@ -51,6 +52,8 @@ def _make(env: Any, num_envs: int, *, training: bool) -> tuple[str, Env]:
         if isinstance(env.unwrapped, VectorEnv):
             return env.unwrapped.env_id, env
         return _name(env), env if isinstance(env, ForeignVectorEnv) else ForeignVectorEnv(env)
+    if isinstance(env, UserEnv):
+        return env.name, env(num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     if callable(env):
         made = gymnasium.vector.SyncVectorEnv([env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
         return _name(made.envs[0]), ForeignVectorEnv(made)

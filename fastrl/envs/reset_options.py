@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.kernels.envs import TABLE
 
 
 def checked_mask(env_id: str, mask: object, num_envs: int) -> NDArray[np.bool_]:
@@ -26,13 +25,14 @@ def checked_mask(env_id: str, mask: object, num_envs: int) -> NDArray[np.bool_]:
     return np.ascontiguousarray(mask)
 
 
-def checked_bounds(env_id: str, options: Mapping[str, Any], default: Sequence[float]) -> tuple[float, float]:
-    """The two bounds of the initial state's draw, from the environment's ``reset_options`` or the default.
+def checked_bounds(
+    env_id: str, names: tuple[str, str] | None, options: Mapping[str, Any], default: Sequence[float]
+) -> tuple[float, float]:
+    """The two bounds of the initial state's draw, from the options of these names or the default.
 
     Raises:
         ValueError: a bound that is no number or out of range.
     """
-    names = TABLE[env_id].reset_options
     if names is None:
         return default[0], default[1]
     bounds = []

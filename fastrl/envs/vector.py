@@ -14,6 +14,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from fastrl import _core
+from fastrl.envs import spaces
 from fastrl.envs.infos import reset_infos
 from fastrl.envs.rendering import Frame, Renderer, render_modes
 from fastrl.envs.reset_options import checked_bounds, checked_mask
@@ -73,6 +74,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         ValueError, TypeError: an argument that cannot be.
     """
 
+    _renderer: Renderer | None
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  # as Gymnasium types it
 
     def __init__(
@@ -112,36 +114,47 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         if max_episode_steps is None:
             max_episode_steps = row.max_episode_steps
         limit = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
-        self._core = make(env_id, num_envs, limit, autoreset.value, options, mode, num_threads)
-
-        self.env_id = env_id
-        self.num_envs = num_envs
-        self.copy = copy
+        core = make(env_id, num_envs, limit, autoreset.value, options, mode, num_threads)
+        self._open(env_id, row, core, *spaces.of(row, core), autoreset, copy, validate)
         self.render_mode = render_mode
         self.options = options
-        self.metadata = {
-            "render_modes": modes,
-            "render_fps": row.render_fps,
-            "autoreset_mode": autoreset,
-        }
-        self.single_observation_space = _observation_space(row, self._core)
-        self.single_action_space = _action_space(row, self._core)
-
-        self._native_step = self._core.step if validate else self._core.step_unchecked
-        self._step = self._native_step
-        self._outputs = self._core.outputs
-        self._infos = self._core.step_infos
-        self._has_infos = self._core.has_prob or autoreset is AutoresetMode.SAME_STEP
-        parts = self._core.discrete
-        self._obs: Any = self._core.obs if len(parts) == 0 else parts[0] if len(parts) == 1 else tuple(parts)
-        self._reward = self._core.reward
-        self._terminated, self._truncated = self._core.terminated, self._core.truncated
-        self._entropy: Sequence[int] | None = None  # of each env's generator; None until they are seeded
-        self._renderer: Renderer | None = None
-        self._last_actions: NDArray[Any] | None = None
+        self.metadata = {**self.metadata, "render_modes": modes, "render_fps": row.render_fps}
         if render_mode is not None:
             self._renderer = Renderer(row, render_mode, num_envs, options)
             self._step = self._step_remembered
+
+    def _open(
+        self,
+        env_id: str,
+        row: CompiledEnv,
+        core: _core.VecEnv,
+        observations: gymnasium.Space[Any],
+        actions: gymnasium.Space[Any],
+        autoreset: AutoresetMode,
+        copy: bool,
+        validate: bool,
+    ) -> None:
+        """Begins with a native environment."""
+        self.env_id = env_id
+        self.num_envs = core.num_envs
+        self.copy = copy
+        self.metadata = {**self.metadata, "autoreset_mode": autoreset}
+        self.single_observation_space = observations
+        self.single_action_space = actions
+        self._row = row
+        self._core = core
+        self._native_step = core.step if validate else core.step_unchecked
+        self._step = self._native_step
+        self._outputs = core.outputs
+        self._infos = core.step_infos
+        self._has_infos = core.has_prob or autoreset is AutoresetMode.SAME_STEP
+        parts = core.discrete
+        self._obs: Any = core.obs if len(parts) == 0 else parts[0] if len(parts) == 1 else tuple(parts)
+        self._reward = core.reward
+        self._terminated, self._truncated = core.terminated, core.truncated
+        self._entropy: Sequence[int] | None = None  # of each env's generator; None until they are seeded
+        self._renderer = None
+        self._last_actions: NDArray[Any] | None = None
 
     def reset(
         self, *, seed: Seed = None, options: dict[str, Any] | None = None
@@ -168,10 +181,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
             mask = checked_mask(self.env_id, options["reset_mask"], self.num_envs)
             if not self._core.started:
                 raise ResetNeeded(f"{self.env_id} reset: the first reset takes no reset_mask")
-        bounds = checked_bounds(self.env_id, options, self._core.bounds)
+        bounds = checked_bounds(self.env_id, self._row.reset_options, options, self._core.bounds)
         seeds = seed_list(f"{self.env_id} reset", seed, self.num_envs)
         self._seed(seeds, mask)
         self._core.reset(mask, bounds)
+        if self._core.failed >= 0:
+            self._raise_failed(None)
         if self._renderer is not None:
             self._renderer.restarted(self._core.elapsed == 0)
         return (self.observation if self.copy else self._obs), reset_infos(self._core, mask)
@@ -191,7 +206,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         """
         blocked = self._step(actions)
         if blocked is not None:
-            self._step_converted(actions)
+            self._step_converted(actions, blocked)
         infos = self._infos() if self._has_infos else {}
         if self.copy:
             result: Step = self._outputs(infos)
@@ -244,7 +259,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
             NotImplementedError: an environment without a finite model, or whose observation hides a part of
                 the state.
         """
-        model = TABLE[self.env_id].mdp
+        model = self._row.mdp
         if model is None:
             raise NotImplementedError(f"{self.env_id} mdp: the environment has no finite model")
         return model(**self.options)
@@ -344,8 +359,14 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
             self._renderer.restarted(self._core.elapsed == 0)
         return blocked
 
-    def _step_converted(self, actions: Any) -> None:
+    def _raise_failed(self, actions: NDArray[Any] | None) -> NoReturn:
+        """The error of an environment that failed; a user's tells more."""
+        raise RuntimeError(f"{self.env_id}: env {self._core.failed} failed")
+
+    def _step_converted(self, actions: Any, blocked: int) -> None:
         """The step that the native code refused: with converted actions, or the error that says why not."""
+        if blocked >= 0 and blocked == self._core.failed:
+            self._raise_failed(actions)
         if not self._core.started:
             raise ResetNeeded(f"{self.env_id} step: call reset first")
         given = np.asarray(actions)
@@ -362,6 +383,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         env = self._step(converted)
         if env is None:
             return
+        if env == self._core.failed:
+            self._raise_failed(converted)
         where = f"{self.env_id} step: env {env}, step {self._core.elapsed[env]} of its episode"
         if self.metadata["autoreset_mode"] is AutoresetMode.DISABLED and self._core.needs_reset[env]:
             raise ResetNeeded(f"{where}: the episode is over; reset it with options={{'reset_mask': mask}}")
@@ -370,20 +393,3 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
 
     def _step_closed(self, actions: Any) -> NoReturn:
         raise ClosedEnvironmentError(f"{self.env_id}: step after close")
-
-
-def _observation_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
-    if row.obs_high:
-        high = np.array(row.obs_high, np.float32)
-        low = -high if row.obs_low is None else np.array(row.obs_low, np.float32)
-        return gymnasium.spaces.Box(low, high, dtype=np.float32)
-    if row.obs_sizes:
-        return gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(n) for n in row.obs_sizes])
-    return gymnasium.spaces.Discrete(core.num_states)
-
-
-def _action_space(row: CompiledEnv, core: _core.VecEnv) -> gymnasium.Space[Any]:
-    if not row.action_high:
-        return gymnasium.spaces.Discrete(core.num_actions)
-    high = np.array(row.action_high, np.float32)
-    return gymnasium.spaces.Box(-high, high, dtype=np.float32)

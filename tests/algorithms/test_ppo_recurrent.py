@@ -74,7 +74,7 @@ def test_infers_velocities_from_positions_on_five_of_five_seeds(kind, low, high)
     for seed in range(5):
         agent = fastrl.PPO(
             lambda: Positions(gymnasium.make("CartPole-v1")),
-            recurrent=kind, seed=seed, minibatch_size=256, normalize_reward=True,
+            recurrent=kind, seed=seed, minibatch_size=256, gae_lambda=0.98, normalize_reward=True,
         )  # fmt: skip
         returns.append(evaluate(agent.learn(150_000), 100).mean)
     assert low <= min(returns) <= max(returns) <= high, returns

@@ -181,9 +181,11 @@ def test_ppo_makes_workers():
         fastrl.PPO("CartPole-v1", num_workers=-1, **kwargs)
 
 
-def test_workers_by_id():
-    env_id, envs = make_training_env("Taxi-v4", 3, num_workers=2)
-    assert env_id == "Taxi-v4"
+def test_workers_by_id(monkeypatch):
+    spec = gymnasium.envs.registration.EnvSpec("Nested-v0", entry_point=Nested)
+    monkeypatch.setitem(gymnasium.registry, spec.id, spec)
+    env_id, envs = make_training_env("Nested-v0", 3, num_workers=2)
+    assert env_id == "Nested-v0"
     assert isinstance(envs, WorkerVectorEnv)
     assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     envs.close()

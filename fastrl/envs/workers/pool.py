@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from fastrl.envs.foreign import EnvironmentFailure
 from fastrl.envs.workers import channel as ops
 from fastrl.envs.workers.channel import Channel
 
@@ -26,7 +27,7 @@ CLOSE_SECONDS = 10.0
 CRASH_SECONDS = 2.0
 
 
-class WorkerError(RuntimeError):
+class WorkerError(EnvironmentFailure):
     """An environment in a worker raised an exception, which is the cause of this one, or its worker died."""
 
 
