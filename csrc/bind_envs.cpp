@@ -365,6 +365,14 @@ void register_envs(py::module_& m) {
   per_env("episode_length", [](const py::object& self, VecEnv& env) {
     return view<int64_t>(self, env.episode_length(), {env.num_envs()});
   });
+  per_env("prob", [](const py::object& self, VecEnv& env) {
+    if (!env.kernel().has_prob) throw py::attribute_error("VecEnv: this environment tells no probabilities");
+    return view<double>(self, env.batch().prob, {env.num_envs()});
+  });
+  per_env("final_prob", [](const py::object& self, VecEnv& env) {
+    if (!env.kernel().has_prob) throw py::attribute_error("VecEnv: this environment tells no probabilities");
+    return view<double>(self, env.batch().final_prob, {env.num_envs()});
+  });
   per_env("state", [](const py::object& self, VecEnv& env) -> py::array {
     if (env.batch().user != nullptr)
       return view<int64_t>(self, env.batch().state, {env.num_envs(), env.kernel().state_size});
