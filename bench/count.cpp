@@ -6,6 +6,7 @@
 #include <functional>
 #include <vector>
 
+#include "area_weights.h"
 #include "dispatch.h"
 #include "distributions.h"
 #include "envs.h"
@@ -22,6 +23,7 @@ FASTRL_DISPATCH(LossesTable, losses)
 FASTRL_DISPATCH(DistributionsTable, distributions)
 FASTRL_DISPATCH(NetworkTable, network)
 FASTRL_DISPATCH(NormalizeTable, normalize)
+FASTRL_DISPATCH(FramesTable, frames)
 }  // namespace fastrl
 
 // Callgrind collects inside this function alone.
@@ -150,6 +152,27 @@ struct Ring {
 };
 
 // A step of 256 environments with observations of four numbers.
+// A screen of ALE's, and the stacks of 64 environments of 17 floats.
+void count_frames() {
+  const int64_t height = 210, width = 160, size = 84;
+  const std::vector<uint8_t> screen(static_cast<size_t>(height * width * 3), 100);
+  const OwnedAreaWeights down(height, size), across(width, size);
+  std::vector<float> scratch(static_cast<size_t>(resize_scratch(across.view()) / 4 + 1));
+  std::vector<uint8_t> out(static_cast<size_t>(size * size));
+  const Images colours{screen.data(), 0, width * 3, 3, 1}, grey{screen.data(), 0, width, 1, 0};
+  const GrayscaleResize rgb{1, 3, colours, {}, down.view(), across.view()};
+  const GrayscaleResize two{1, 1, grey, grey, down.view(), across.view()};
+  count("frames grayscale_resize rgb", [&] { frames().grayscale_resize(rgb, out.data(), scratch.data()); });
+  count("frames grayscale_resize of two",
+        [&] { frames().grayscale_resize(two, out.data(), scratch.data()); });
+  const int64_t envs = 64, slots = 16, bytes = 17 * 4, stack = 4;
+  std::vector<uint8_t> data(static_cast<size_t>(envs * slots * bytes)), begin(static_cast<size_t>(envs)),
+      stacks(static_cast<size_t>(envs * stack * bytes));
+  const FrameRing ring{envs, slots, bytes, stack, data.data()};
+  const FramePush push{5, screen.data(), begin.data(), nullptr, false, stacks.data()};
+  count("frames push 64", [&] { frames().push(ring, push); });
+}
+
 void count_normalizers() {
   const int64_t batch = 256, columns = 4;
   const Floats x = random(batch * columns);
@@ -204,6 +227,7 @@ int main() {
   count_gae("returns gae_f64", returns().gae_f64);
   count_losses_and_distributions();
   count_normalizers();
+  count_frames();
   count_envs(EnvMode::exact, envs());
   count_envs(EnvMode::fast, envs_fast());
 }

@@ -556,6 +556,14 @@ def gaussian_sample(
     Draws action and writes it with its log-probability.
     """
 
+def grayscale(frame: typing.Any, out: typing.Any) -> None: ...
+def grayscale_resize(
+    frame: typing.Any,
+    second: typing.Any,
+    out: typing.Any,
+    height: typing.SupportsInt | typing.SupportsIndex,
+    width: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
 def isa() -> str:
     """
     Name of the instruction set in use.
@@ -575,6 +583,16 @@ def polyak(
     target: typing.Any,
     params: typing.Any,
     tau: typing.SupportsFloat | typing.SupportsIndex,
+) -> None: ...
+def push_frames(
+    ring: typing.Any,
+    slot: typing.SupportsInt | typing.SupportsIndex,
+    frame: typing.Any,
+    begin: typing.Any,
+    size: typing.SupportsInt | typing.SupportsIndex,
+    padding: typing.Any,
+    only: bool,
+    out: typing.Any,
 ) -> None: ...
 def set_isa(name: str) -> None:
     """

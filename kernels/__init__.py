@@ -20,6 +20,7 @@ from fastrl.kernels.distributions import (
     squash,
     squashed_gaussian_log_prob,
 )
+from fastrl.kernels.frames import grayscale, grayscale_resize, push_frames
 from fastrl.kernels.losses import (
     normalize_advantage,
     ppo_categorical,
@@ -39,6 +40,8 @@ __all__ = [
     "gaussian_entropy",
     "gaussian_log_prob",
     "gaussian_sample",
+    "grayscale",
+    "grayscale_resize",
     "multi_categorical_entropy",
     "multi_categorical_log_prob",
     "multi_categorical_mode",
@@ -48,6 +51,7 @@ __all__ = [
     "ppo_categorical",
     "ppo_gaussian",
     "ppo_multi_categorical",
+    "push_frames",
     "squash",
     "squashed_gaussian_log_prob",
 ]

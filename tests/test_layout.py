@@ -36,7 +36,7 @@ ARROWS = {
     "observations": set(),
     "distributions": BASE | {"networks"},
     "policies": BASE | NETWORKS | {"normalize"},
-    "envs": BASE,
+    "envs": BASE | {"normalize"},
     "normalize": BASE,
     "sources": MIDDLE,
     "minibatches": {"sequences", "sources"},

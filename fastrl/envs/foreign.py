@@ -42,14 +42,8 @@ class ForeignVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
-        # metadata may be shared by all instances of a class, as ALE's is: the newest one's mode is in it
-        mode = getattr(env.unwrapped, "autoreset_mode", None)
-        if not isinstance(mode, AutoresetMode):
-            mode = env.metadata.get("autoreset_mode")
-        if not isinstance(mode, AutoresetMode):
-            raise ValueError(f"env: its metadata must say its AutoresetMode, got {mode!r}")
-        self.mode = mode
-        self.metadata = {**env.metadata, "autoreset_mode": mode}
+        self.mode = autoreset_mode(env)
+        self.metadata = {**env.metadata, "autoreset_mode": self.mode}
         self.single_observation_space = env.single_observation_space
         self.observation_space = batch_space(env.single_observation_space, env.num_envs)
         self.action_space = batch_space(env.single_action_space, env.num_envs)
@@ -130,6 +124,21 @@ class ForeignVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         return EnvironmentFailure(
             f"{where} raised {type(error).__name__} in {call}, at step {self.steps}: {error}"
         )
+
+
+def autoreset_mode(env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> AutoresetMode:
+    """The mode of this very environment.
+
+    Raises:
+        ValueError: it does not say.
+    """
+    # metadata may be shared by all instances of a class, as ALE's is: the newest one's mode is in it
+    mode = getattr(env.unwrapped, "autoreset_mode", None)
+    if not isinstance(mode, AutoresetMode):
+        mode = env.metadata.get("autoreset_mode")
+    if not isinstance(mode, AutoresetMode):
+        raise ValueError(f"env: its metadata must say its AutoresetMode, got {mode!r}")
+    return mode
 
 
 def is_envpool(env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> bool:
