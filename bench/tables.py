@@ -84,7 +84,7 @@ def learning(tasks: dict[str, Any], baseline: str = "sb3") -> tuple[str, str]:
     commits: set[str] = set()
     for env_id, task in tasks.items():
         ours, theirs = (task["libraries"].get(library) for library in ("fastrl", baseline))
-        if not ours or not theirs:
+        if not ours or not theirs or "return_difference" not in theirs:
             continue
         seeds = dict.fromkeys(str(len(x["returns"])) for x in (ours, theirs))
         cells = [env_id, f"{task['steps']:,}", ", ".join(seeds)]
