@@ -7,9 +7,11 @@ the built-in CartPole in C++. Before anything is timed, the steps of all are com
 functions over 600 steps, those of the built-in one from the same states. The time to compile stands apart.
 """
 
+import _harness  # isort: skip  # before numpy
 import argparse
 import json
 import math
+import os
 import statistics
 import time
 from pathlib import Path
@@ -17,13 +19,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from bench_envs import SYNC_CAP, draw, rate, stepper, versions
+from _windows import Stepper, draw
 from gymnasium.spaces import Box, Discrete
 
 from fastrl.envs import VectorEnv, compiled
 from fastrl.kernels.envs.random import Random
 
 MAX_ANGLE = 12 * 2 * math.pi / 360
+SYNC_CAP = 1024  # SyncVectorEnv is flat long before, and 8192 of its envs take minutes to make
 
 
 @compiled(
@@ -86,7 +89,7 @@ def check(num_envs: int = 64, steps: int = 600) -> None:
     ours, theirs, exact = (MAKERS[name](num_envs) for name in list(MAKERS)[:3])
     results = [(ours.reset(seed=0), theirs.reset(seed=0))]
     exact.reset(seed=0)
-    for actions in draw(ours, steps):
+    for actions in draw(ours.single_action_space, num_envs, steps):
         running = ~ours.core.needs_reset
         exact.core.state[:, :num_envs] = np.stack(ours.state)
         exact.core.needs_reset[:] = False
@@ -98,13 +101,21 @@ def check(num_envs: int = 64, steps: int = 600) -> None:
             raise SystemExit(f"step {step}: compiled and Python differ; no ratios")
 
 
+def stepper(name: str, num_envs: int) -> Stepper:
+    env = MAKERS[name](num_envs)
+    env.reset(seed=0)
+    actions = draw(env.single_action_space, num_envs, 64)
+    return Stepper(env.step, actions, num_envs, sorted(os.sched_getaffinity(0)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--num-envs", type=int, nargs="+", default=[1, 64, 1024, 8192])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    print(", ".join(f"{name} {value}" for name, value in versions().items()))
+    facts = _harness.context(["fastrl-engine", "gymnasium", "numpy", "numba"])
+    print("\n".join(f"{name}: {fact}" for name, fact in facts.items()))
     import numba  # noqa: F401  # not a part of the compile time
 
     start = time.process_time()
@@ -115,11 +126,11 @@ def main() -> None:
     results: dict[int, dict[str, list[float]]] = {}
     for num_envs in args.num_envs:
         names = [name for name in MAKERS if name != "the same in Python" or num_envs <= SYNC_CAP]
-        runs = {name: stepper(MAKERS[name], num_envs) for name in names}
+        steppers = {name: stepper(name, num_envs) for name in names}
         rates: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(args.rounds + 1):
             for name in names:
-                rates[name].append(rate(runs[name], 0.05))
+                rates[name].append(steppers[name].window(0.05)[0])
         results[num_envs] = {name: values[1:] for name, values in rates.items()}
         ours = statistics.median(results[num_envs]["compiled"])
         print(f"N = {num_envs}")
@@ -127,7 +138,7 @@ def main() -> None:
             middle = statistics.median(values)
             print(f"  {name:<22} {middle / 1e6:9.3f} M ({max(values) / 1e6:.3f} M)  [{ours / middle:.2f}x]")
     if args.json is not None:
-        facts = {"versions": versions(), "compile_cpu_seconds": compile_seconds}
+        facts |= {"compile_cpu_seconds": compile_seconds}
         args.json.write_text(json.dumps(facts | {"env_steps_per_second": results}, indent=1))
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from bench_envs import draw
+from _windows import draw
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from fastrl.envs import WorkerVectorEnv
@@ -83,7 +83,7 @@ def contestants(case: Case) -> dict[str, Any]:
         "SyncVectorEnv": SyncVectorEnv(makers),
     }
     results = {name: env.reset(seed=0) for name, env in made.items()}
-    for actions in [None, *draw(made["SyncVectorEnv"], 30)]:
+    for actions in [None, *draw(made["SyncVectorEnv"].single_action_space, case.num_envs, 30)]:
         if actions is not None:
             results = {name: env.step(actions) for name, env in made.items()}
         expected = results["SyncVectorEnv"]
@@ -119,7 +119,7 @@ def rate(env: Any, actions: list[np.ndarray]) -> tuple[float, float]:
 def measure(case: Case, rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Rates of every contestant, one a round after a warm-up."""
     made = contestants(case)
-    actions = draw(made["SyncVectorEnv"], 64)
+    actions = draw(made["SyncVectorEnv"].single_action_space, case.num_envs, 64)
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
     for _ in range(rounds + 1):
         for name, env in made.items():

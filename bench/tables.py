@@ -139,9 +139,49 @@ def rates(file: dict[str, Any]) -> tuple[str, str]:
     return markdown(rows), f"median of {file['rounds']} interleaved rounds, {packages}"
 
 
+def environments(
+    file: dict[str, Any], sizes: tuple[str, ...] = ("1", "64", "1024", "8192")
+) -> tuple[str, str]:
+    """Table and what its caption adds: rates of ours, and of the peer that is fastest with so many envs."""
+
+    def short(rate: float) -> str:
+        scale, unit = (1e6, " M") if rate >= 1e6 else (1e3, " k")
+        return number(rate / scale) + unit
+
+    def best_peer(rows: dict[str, Any], differs: dict[str, str]) -> str:
+        peers = {name: row["rate"] for name, row in rows.items() if not name.startswith(("exact", "fast"))}
+        name = max(peers, key=lambda name: peers[name])
+        other = name.split(",")[0].split(" ")[0].lower() in differs
+        verdict = "differs" if other else f"{rows['exact']['rate'] / peers[name]:.1f}x"
+        return f"{name}: {short(peers[name])} ({verdict})"
+
+    found = file["environments"]
+    sizes = tuple(n for n in sizes if all(n in part["rows"] for part in found.values()))
+    heads = [cell for n in sizes for cell in (f"N = {int(n):,}: exact / fast", "best peer (exact is)")]
+    table = [["env-steps/s", *heads]]
+    for env_id, part in found.items():
+        cells = []
+        for n in sizes:
+            rows = part["rows"][n]
+            cells.append(" / ".join(short(rows[mode]["rate"]) for mode in ("exact", "fast") if mode in rows))
+            cells.append(best_peer(rows, part["differs"]))
+        table.append([env_id, *cells])
+    packages = ", ".join(f"{name} {version}" for name, version in file["packages"].items())
+    memory = ", ".join(
+        f"{number(row['resident_mb'])} MB {name}" for name, row in file["million_envs"].items()
+    )
+    details = f"median of {file['rounds']} interleaved rounds, {packages}; a million CartPoles: {memory}"
+    if busy := file["busy_core"]:
+        least = min(row["2 threads"] / row["1 thread"] for row in busy.values())
+        details += f"; two threads beside a busy core: at least {least:.2f} times one"
+    return markdown(table), details
+
+
 def render(name: str) -> str:
     file = json.loads((PUBLISHED / f"{name}.json").read_text())
-    if "simulators" in file:
+    if "environments" in file:
+        tables, details = environments(file)
+    elif "simulators" in file:
         tables, details = simulators(file["simulators"])
     elif "tasks" in file:
         tables, details = learning(file["tasks"])
