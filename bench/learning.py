@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[Path, str, tuple[str, ...]]] = {
 }
 ALGORITHM = "ppo"
 FIRST_SEED = 100
+LEAST_SEEDS = 3  # of both, for a difference to be stated
 
 
 def area(cell: Cell) -> float:
@@ -98,7 +99,7 @@ def row(library: str, by_library: dict[str, dict[int, Cell]]) -> dict[str, Any]:
     }
     for name, measure in measures.items():
         result[name] = interval([measure(cell) for cell in runs.values()])
-        if both:
+        if len(both) >= LEAST_SEEDS:
             ours, theirs = ([measure(by_library[x][seed]) for seed in both] for x in (OURS, library))
             result[f"{name}_difference"] = difference(ours, theirs)
     return result

@@ -1,4 +1,4 @@
-"""Fill the tables of README.md from the published results: they are never typed.
+"""Fill the tables of README.md and RESULTS.md from the published results: they are never typed.
 
     python bench/tables.py            rewrite what stands between <!-- table: NAME --> and <!-- end -->
     python bench/tables.py --check    exit 1 if that would change anything
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "bench" / "RESULTS.md")
 PUBLISHED = ROOT / "bench" / "published"
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIXED_STEPS = {
@@ -84,7 +84,7 @@ def learning(tasks: dict[str, Any], baseline: str = "sb3") -> tuple[str, str]:
     commits: set[str] = set()
     for env_id, task in tasks.items():
         ours, theirs = (task["libraries"].get(library) for library in ("fastrl", baseline))
-        if not ours or not theirs:
+        if not ours or not theirs or "return_difference" not in theirs:
             continue
         seeds = dict.fromkeys(str(len(x["returns"])) for x in (ours, theirs))
         cells = [env_id, f"{task['steps']:,}", ", ".join(seeds)]
@@ -198,16 +198,18 @@ def fill(text: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if README.md is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
     options = parser.parse_args()
-    text = README.read_text()
-    fresh = fill(text)
-    if not options.check:
-        README.write_text(fresh)
-    elif fresh != text:
-        print("README.md is not what bench/published gives: python bench/tables.py")
-        return 1
-    return 0
+    stale = 0
+    for page in PAGES:
+        text = page.read_text()
+        fresh = fill(text)
+        if not options.check:
+            page.write_text(fresh)
+        elif fresh != text:
+            print(f"{page.relative_to(ROOT)} is not what bench/published gives: python bench/tables.py")
+            stale = 1
+    return stale
 
 
 if __name__ == "__main__":

@@ -173,9 +173,11 @@ std::unique_ptr<VecEnv> make_user(const std::string& name, const std::array<int6
     throw std::invalid_argument(
         "VecEnv: sizes of a user's environment, num_envs, max_episode_steps and num_threads "
         "must be positive");
+  // NOLINTBEGIN(performance-no-int-to-ptr): Numba gives the addresses of its functions as integers
   user.reset = reinterpret_cast<decltype(user.reset)>(addresses[0]);
   user.step = reinterpret_cast<decltype(user.step)>(addresses[1]);
   user.observe = reinterpret_cast<decltype(user.observe)>(addresses[2]);
+  // NOLINTEND(performance-no-int-to-ptr)
   return std::make_unique<VecEnv>(user, num_envs, max_episode_steps, autoreset_of(autoreset), num_threads);
 }
 
@@ -364,6 +366,14 @@ void register_envs(py::module_& m) {
   });
   per_env("episode_length", [](const py::object& self, VecEnv& env) {
     return view<int64_t>(self, env.episode_length(), {env.num_envs()});
+  });
+  per_env("prob", [](const py::object& self, VecEnv& env) {
+    if (!env.kernel().has_prob) throw py::attribute_error("VecEnv: this environment tells no probabilities");
+    return view<double>(self, env.batch().prob, {env.num_envs()});
+  });
+  per_env("final_prob", [](const py::object& self, VecEnv& env) {
+    if (!env.kernel().has_prob) throw py::attribute_error("VecEnv: this environment tells no probabilities");
+    return view<double>(self, env.batch().final_prob, {env.num_envs()});
   });
   per_env("state", [](const py::object& self, VecEnv& env) -> py::array {
     if (env.batch().user != nullptr)

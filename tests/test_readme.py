@@ -1,4 +1,4 @@
-"""The README's tables are the published measurements, and nothing else."""
+"""The tables of README.md and RESULTS.md are the published measurements, and nothing else."""
 
 import subprocess
 import sys

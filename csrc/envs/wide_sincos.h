@@ -101,8 +101,10 @@ inline void wide_sincos(const double* __restrict x, int64_t n, Sin* __restrict s
   for (int64_t i = 0; i < n; ++i) {
     const Reduced r = reduced(x[i]);
     const bool near = within_reach(x[i]);
-    sin_sure[i] = near & rounded(r, r.quadrant, sin + i);
-    cos_sure[i] = near & rounded(r, r.quadrant + 1, cos + i);
+    const bool sin_rounded = rounded(r, r.quadrant, sin + i);
+    const bool cos_rounded = rounded(r, r.quadrant + 1, cos + i);
+    sin_sure[i] = near & sin_rounded;
+    cos_sure[i] = near & cos_rounded;
   }
   ask_libm(sin_sure, n, sin, [x](int64_t i) { return static_cast<Sin>(std::sin(x[i])); });
   ask_libm(cos_sure, n, cos, [x](int64_t i) { return static_cast<Cos>(std::cos(x[i])); });
@@ -112,7 +114,8 @@ inline void wide_cos(const double* __restrict x, int64_t n, double* __restrict c
   uint8_t sure[kLibmMax];
   for (int64_t i = 0; i < n; ++i) {
     const Reduced r = reduced(x[i]);
-    sure[i] = within_reach(x[i]) & rounded(r, r.quadrant + 1, cos + i);
+    const bool near = within_reach(x[i]), cos_rounded = rounded(r, r.quadrant + 1, cos + i);
+    sure[i] = near & cos_rounded;
   }
   ask_libm(sure, n, cos, [x](int64_t i) { return std::cos(x[i]); });
 }

@@ -81,6 +81,8 @@ class VecEnvAdapter(VecEnv):
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(f"{OP}: envs must be in AutoresetMode.SAME_STEP, got {mode}")
         self.envs = envs
+        core = envs.unwrapped.core if isinstance(envs.unwrapped, VectorEnv) else None
+        self._probabilities = core if core is not None and core.has_prob else None
         self._start = time.time()
         self._returns = np.zeros(envs.num_envs)
         self._lengths = np.zeros(envs.num_envs, np.int64)
@@ -118,6 +120,9 @@ class VecEnvAdapter(VecEnv):
             found = _per_env(infos, self.num_envs)
             for info in found:
                 info["TimeLimit.truncated"] = False
+            if self._probabilities is not None:  # Gymnasium's array of them may be of integers
+                for info, prob in zip(found, self._probabilities.prob.tolist(), strict=True):
+                    info["prob"] = prob
         else:
             found = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
         for i in done.nonzero()[0].tolist():
@@ -169,6 +174,8 @@ class VecEnvAdapter(VecEnv):
     def _ended(self, i: int, infos: dict[str, Any], truncated: bool) -> dict[str, Any]:
         """Info of the episode that ended in env ``i``; what Gymnasium has beside it is of the next one."""
         final: dict[str, Any] = infos.pop("final_info", {})
+        if self._probabilities is not None:
+            final["prob"] = float(self._probabilities.final_prob[i])
         final["TimeLimit.truncated"] = truncated
         final["terminal_observation"] = infos.pop("final_obs")
         final["episode"] = {

@@ -68,6 +68,22 @@ def _normal_quantile(x):
 
 
 @triton.jit
+def shifted_logits(  # type: ignore[no-untyped-def]
+    logits, logits_b, logits_a, mask, mask_b, mask_a, b, inside, begin, end,
+    MASKED: tl.constexpr, BLOCK_A: tl.constexpr,
+):  # fmt: skip
+    """Logits [BLOCK_B, BLOCK_A] of one choice, less the row's maximum; -inf where masked and beside it."""
+    a = tl.arange(0, BLOCK_A)[None, :]
+    legal = inside[:, None] & (begin + a < end)
+    x = tl.load(logits + b[:, None] * logits_b + (begin + a) * logits_a, mask=legal, other=-float("inf"))
+    if MASKED:
+        allowed = tl.load(mask + b[:, None] * mask_b + (begin + a) * mask_a, mask=legal, other=0) != 0
+        x = tl.where(allowed, x, -float("inf"))
+    x = tl.where(inside[:, None], x, 0.0)  # rows beyond the batch: anything that raises no warning
+    return x - tl.max(x, axis=1)[:, None]
+
+
+@triton.jit
 def categorical_sample_kernel(  # type: ignore[no-untyped-def]
     logits, logits_b, logits_a, mask, mask_b, mask_a, action, action_b, action_k, log_prob, log_prob_b, key,
     offsets, B, K, MASKED: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_A: tl.constexpr,
@@ -79,13 +95,9 @@ def categorical_sample_kernel(  # type: ignore[no-untyped-def]
     total = tl.zeros([BLOCK_B], dtype=tl.float32)
     for k in range(0, K):
         begin, end = tl.load(offsets + k), tl.load(offsets + k + 1)
-        legal = inside[:, None] & (begin + a < end)
-        x = tl.load(logits + b[:, None] * logits_b + (begin + a) * logits_a, mask=legal, other=-float("inf"))
-        if MASKED:
-            allowed = tl.load(mask + b[:, None] * mask_b + (begin + a) * mask_a, mask=legal, other=0) != 0
-            x = tl.where(allowed, x, -float("inf"))
-        x = tl.where(inside[:, None], x, 0.0)  # rows beyond the batch: anything that raises no warning
-        z = x - tl.max(x, axis=1)[:, None]
+        z = shifted_logits(
+            logits, logits_b, logits_a, mask, mask_b, mask_a, b, inside, begin, end, MASKED, BLOCK_A
+        )
         e = tl.exp(z)
         whole = tl.sum(e, axis=1)
         u = _random_bits(key, b, k).to(tl.float32) * (1.0 / 16777216)

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from fastrl.kernels.distributions.triton import offsets_of
+from fastrl.kernels.distributions.triton import offsets_of, shifted_logits
 from fastrl.kernels.losses.ppo import PPOGaussianLoss, PPOLoss
 
 DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
@@ -75,14 +75,9 @@ def _softmax(  # type: ignore[no-untyped-def]
     MASKED: tl.constexpr, BLOCK_A: tl.constexpr,
 ):  # fmt: skip
     """log p and p [BLOCK_B, BLOCK_A] of one choice, and its entropy [BLOCK_B, 1]; -inf and 0 beside it."""
-    a = tl.arange(0, BLOCK_A)[None, :]
-    legal = inside[:, None] & (begin + a < end)
-    x = tl.load(logits + b[:, None] * logits_b + (begin + a) * logits_a, mask=legal, other=-float("inf"))
-    if MASKED:
-        allowed = tl.load(mask + b[:, None] * mask_b + (begin + a) * mask_a, mask=legal, other=0) != 0
-        x = tl.where(allowed, x, -float("inf"))
-    x = tl.where(inside[:, None], x, 0.0)  # rows beyond the batch: anything that raises no warning
-    z = x - tl.max(x, axis=1)[:, None]
+    z = shifted_logits(
+        logits, logits_b, logits_a, mask, mask_b, mask_a, b, inside, begin, end, MASKED, BLOCK_A
+    )
     e = tl.exp(z)
     total = tl.sum(e, axis=1)[:, None]
     log_total = tl.log(total)

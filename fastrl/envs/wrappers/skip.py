@@ -81,7 +81,8 @@ class GrayscaleResize(FrameSkip):
 
     Grey values first, then their maximum, then the mean over areas: ``fastrl.kernels.grayscale_resize``. Over
     ALE's raw frames each observation equals that of ``ale_py``'s vector environment and of
-    ``gymnasium.wrappers.AtariPreprocessing``, to the bit.
+    ``gymnasium.wrappers.AtariPreprocessing``, to the bit; but for the final one of an episode that ends
+    within a step, where those show frames of the step before.
 
     Args:
         env: any vector environment of uint8 frames [height, width] or [height, width, 3].
