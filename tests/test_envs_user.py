@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 import fastrl
 from fastrl.envs import UserEnv, UserVectorEnv, VectorEnv, compiled
-from fastrl.envs.examples import Catch, deep_sea, grid_world
+from fastrl.envs.examples import DYNA_MAZE, Catch, deep_sea, grid_world, maze
 from fastrl.kernels.envs.random import Random, philox
 
 
@@ -54,6 +54,7 @@ EXAMPLES = {
     "Catch": Catch,
     "DeepSea": deep_sea(6),
     "GridWorld": grid_world(5),
+    "Maze": maze(("S#.", "..G")),
 }
 
 
@@ -275,6 +276,31 @@ class TestExamples:
             start = np.where(terminated, obs, start)
         book = [0, -14, -20, -22, -14, -18, -20, -20, -20, -20, -18, -14, -22, -20, -14, 0]
         np.testing.assert_allclose(sums[1:15] / counts[1:15], book[1:15], rtol=0.02)
+
+    def test_maze_takes_the_books_fourteen_steps(self) -> None:
+        """By breadth-first search over what a step does, walls and edges included."""
+        text, width = "".join(DYNA_MAZE), len(DYNA_MAZE[0])
+        env = maze()
+        start = env.reset(None)
+        distance, frontier = {start: 0}, [start]
+        while frontier:
+            cell = frontier.pop(0)
+            for action in range(4):
+                after, gain, end = env.step(cell, action, None)
+                assert text[after] != "#"
+                assert (gain, end) == ((1.0, True) if text[after] == "G" else (0.0, False))
+                assert abs(after - cell) in (0, 1, width)
+                if after not in distance:
+                    distance[after] = distance[cell] + 1
+                    if not end:
+                        frontier.append(after)
+        assert distance[text.index("G")] == 14
+        assert len(distance) == len(text) - text.count("#")
+
+    @pytest.mark.parametrize("layout", [(), ("S.", "G"), ("S?G",), ("SS", ".G"), ("S.",)])
+    def test_layouts_that_are_no_maze(self, layout: tuple[str, ...]) -> None:
+        with pytest.raises(ValueError, match="maze: layout must"):
+            maze(layout)
 
     @pytest.mark.parametrize("make", [deep_sea, grid_world])
     def test_sizes(self, make: Any) -> None:

@@ -1,9 +1,11 @@
 """Environments written with :func:`fastrl.envs.compiled`: to use, and to copy from.
 
 ``Catch`` and ``DeepSea`` are those of bsuite (Osband et al. 2020, "Behaviour suite for reinforcement
-learning"), ``GridWorld`` is example 4.1 of Sutton and Barto (2018), of any size.
+learning"). ``GridWorld`` is example 4.1 of Sutton and Barto (2018), of any size, ``Maze`` their example 8.1,
+of any layout.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -12,6 +14,15 @@ from gymnasium.spaces import Box, Discrete
 from fastrl.envs.user import UserEnv, compiled
 
 ROWS, COLUMNS = 10, 5
+DYNA_MAZE = (
+    ".......#G",
+    "..#....#.",
+    "S.#....#.",
+    "..#......",
+    ".....#...",
+    ".........",
+)
+"""The maze of Sutton and Barto's example 8.1, from S to G around the walls #."""
 
 
 class CatchState(NamedTuple):
@@ -141,3 +152,53 @@ def grid_world(size: int = 4) -> UserEnv:
             return cell, -1.0, cell == 0 or cell == size * size - 1
 
     return cast(UserEnv, GridWorld)
+
+
+def maze(layout: Sequence[str] = DYNA_MAZE) -> UserEnv:
+    """A maze from a start to a goal: Sutton and Barto's example 8.1 ("Dyna maze"), or another layout.
+
+    Actions: up, down, right, left; one into a wall or out of the maze does nothing. Reaching a goal gives 1
+    and ends the episode, every other step gives 0. The observation is the number of the cell, row by row.
+
+    Args:
+        layout: rows of equal length: ``.`` free, ``#`` a wall, one ``S`` where episodes start, ``G`` goals.
+
+    Raises:
+        ValueError: a layout that is not such.
+    """
+    text = "".join(layout)
+    if not layout or len({len(row) for row in layout}) != 1 or not set(text) <= set(".#SG"):
+        raise ValueError(f"maze: layout must be rows of equal length of the characters .#SG, got {layout!r}")
+    if text.count("S") != 1 or "G" not in text:
+        raise ValueError(f"maze: layout must have one S and at least one G, got {layout!r}")
+    rows, columns, start = len(layout), len(layout[0]), text.index("S")
+    walls = np.array([cell == "#" for cell in text])
+    goals = np.array([cell == "G" for cell in text])
+
+    @compiled(observation_space=Discrete(len(text)), action_space=Discrete(4))
+    class Maze:
+        """Example 8.1."""
+
+        @staticmethod
+        def reset(rng: Any) -> Any:
+            """The start."""
+            return start
+
+        @staticmethod
+        def step(state: Any, action: Any, rng: Any) -> Any:
+            """To the next cell, if that is free."""
+            row, column = state // columns, state % columns
+            if action == 0:
+                row = max(row - 1, 0)
+            elif action == 1:
+                row = min(row + 1, rows - 1)
+            elif action == 2:
+                column = min(column + 1, columns - 1)
+            else:
+                column = max(column - 1, 0)
+            cell = row * columns + column
+            if walls[cell]:
+                cell = state
+            return cell, 1.0 if goals[cell] else 0.0, goals[cell]
+
+    return cast(UserEnv, Maze)
