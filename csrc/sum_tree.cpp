@@ -24,6 +24,10 @@ double sum_of(const double* x, int64_t n) {
   return total;
 }
 
+int64_t count_of(const double* x, int64_t n) {
+  return n - std::count(x, x + n, 0.0);
+}
+
 // The least that is not 0, and 0 if all are.
 double min_of(const double* x, int64_t n) {
   double least = 0;
@@ -81,19 +85,24 @@ void SumTree::set(const int64_t* index, const double* value, int64_t n) {
   for (int64_t i = 0; i < std::min(n, kAhead); ++i) __builtin_prefetch(leaf + index[i], 1);
   for (int64_t i = 0; i < n; ++i) {
     if (i + kAhead < n) __builtin_prefetch(leaf + index[i + kAhead], 1);
-    leaf[index[i]] = value[i];
+    double& at = leaf[index[i]];
+    count_ += (value[i] != 0) - (at != 0);
+    at = value[i];
   }
   sum_tree_kernels().refresh(levels_, index, n);
 }
 
 void SumTree::fill(int64_t first, int64_t n, double value) {
   if (n == 0) return;
-  std::fill_n(levels_.level[0] + first, n, value);
+  double* leaf = levels_.level[0] + first;
+  count_ += (value != 0 ? n : 0) - count_of(leaf, n);
+  std::fill_n(leaf, n, value);
   sum_tree_kernels().refresh_range(levels_, first, first + n);
 }
 
 void SumTree::assign(const double* value) {
   std::memcpy(levels_.level[0], value, static_cast<size_t>(capacity_) * sizeof(double));
+  count_ = count_of(value, capacity_);
   sum_tree_kernels().refresh_range(levels_, 0, capacity_);
 }
 
