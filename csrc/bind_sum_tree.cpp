@@ -13,8 +13,8 @@ namespace py = pybind11;
 namespace fastrl {
 namespace {
 
-// The elements of an array [n] without gaps, or null: then fastrl.kernels.replay says what is wrong or brings the
-// argument into this form.
+// The elements of an array [n] without gaps, or null: then fastrl.kernels.replay says what is wrong or brings
+// the argument into this form.
 template <class T>
 T* plain(py::handle x, int64_t* n) {
   if (!py::isinstance<py::array_t<T>>(x)) return nullptr;
@@ -54,8 +54,8 @@ Normalize normalize_of(py::handle x) {
   return Normalize::unknown;
 }
 
-// What fastrl.kernels.SumTree calls. The methods that take arrays return false or None, and have changed nothing,
-// where an argument will not do. The interpreter's lock is held throughout: it guards the tree.
+// What fastrl.kernels.SumTree calls. The methods that take arrays return false or None, and have changed
+// nothing, where an argument will not do. The interpreter's lock is held throughout: it guards the tree.
 class PrioritizedTree {
  public:
   PrioritizedTree(int64_t capacity, double alpha, double eps, uint64_t seed)
@@ -81,10 +81,18 @@ class PrioritizedTree {
   }
 
   // (index, weight), new or `out`.
-  py::object sample(int64_t n, py::handle beta, bool stratified, py::handle normalize, py::handle out) {
+  py::object sample(py::handle batch_size, py::handle beta, py::handle stratified, py::handle normalize,
+                    py::handle out) {
+    if (!PyLong_CheckExact(batch_size.ptr())) return py::none();
+    const int64_t n = PyLong_AsLongLong(batch_size.ptr());
+    if (PyErr_Occurred()) PyErr_Clear();  // and n is -1
+    const int in_strata = PyObject_IsTrue(stratified.ptr());
+    if (in_strata < 0) throw py::error_already_set();
     const Normalize how = normalize_of(normalize);
     const double exponent = amount(beta), total = tree_.total();
-    if (n < 0 || how == Normalize::unknown || std::isnan(exponent) || (total <= 0 && n > 0)) return py::none();
+    if (n < 0 || n >= int64_t{1} << 33 || how == Normalize::unknown || std::isnan(exponent) ||
+        (total <= 0 && n > 0))
+      return py::none();
     py::object result;
     if (out.is_none()) {
       result = py::make_tuple(py::array_t<int64_t>(n), py::array_t<float>(n));
@@ -98,7 +106,7 @@ class PrioritizedTree {
     if (index == nullptr || weight == nullptr || overlap(index, 8 * n, weight, 4 * n)) return py::none();
     if (n == 0) return result;
     leaf_.resize(std::max(leaf_.size(), static_cast<size_t>(n)));
-    tree_.sample(seed_, counter_++, n, stratified, index, leaf_.data());
+    tree_.sample(seed_, counter_++, n, in_strata != 0, index, leaf_.data());
     double reference = 0;
     if (how == Normalize::batch) reference = *std::min_element(leaf_.data(), leaf_.data() + n);
     if (how == Normalize::buffer) reference = tree_.min();
@@ -129,8 +137,12 @@ class PrioritizedTree {
     return leaf;
   }
 
-  double sum(int64_t first, int64_t last) const { return in_span(first, last) ? tree_.sum(first, last) : NAN; }
-  double min(int64_t first, int64_t last) const { return in_span(first, last) ? tree_.min(first, last) : NAN; }
+  double sum(int64_t first, int64_t last) const {
+    return in_span(first, last) ? tree_.sum(first, last) : NAN;
+  }
+  double min(int64_t first, int64_t last) const {
+    return in_span(first, last) ? tree_.min(first, last) : NAN;
+  }
 
   py::array_t<double> leaves() const { return py::array_t<double>(tree_.capacity(), tree_.leaves()); }
 
@@ -172,8 +184,8 @@ class PrioritizedTree {
 
 void register_sum_tree(py::module_& m) {
   py::class_<PrioritizedTree>(m, "SumTree", "What fastrl.kernels.SumTree calls; see csrc/sum_tree.h.")
-      .def(py::init<int64_t, double, double, uint64_t>(), py::arg("capacity"), py::arg("alpha"), py::arg("eps"),
-           py::arg("seed"))
+      .def(py::init<int64_t, double, double, uint64_t>(), py::arg("capacity"), py::arg("alpha"),
+           py::arg("eps"), py::arg("seed"))
       .def("update", &PrioritizedTree::update)
       .def("sample", &PrioritizedTree::sample)
       .def("find", &PrioritizedTree::find)

@@ -24,9 +24,7 @@ double sum_of(const double* x, int64_t n) {
   return total;
 }
 
-int64_t count_of(const double* x, int64_t n) {
-  return n - std::count(x, x + n, 0.0);
-}
+int64_t count_of(const double* x, int64_t n) { return n - std::count(x, x + n, 0.0); }
 
 // The least that is not 0, and 0 if all are.
 double min_of(const double* x, int64_t n) {
@@ -41,8 +39,9 @@ double least(double a, double b) { return a == 0 || (b != 0 && b < a) ? b : a; }
 
 // Calls f(level, first, last) for runs of siblings that together cover the leaves [first, last).
 template <class F>
-void runs(int64_t first, int64_t last, F f) {
+void runs(int depth, int64_t first, int64_t last, F f) {
   for (int level = 0; first < last; ++level) {
+    if (level == depth - 1) return f(level, first, last);
     const int64_t up = (first + kTreeFan - 1) / kTreeFan, down = last / kTreeFan;
     if (up > down) return f(level, first, last);  // within one line
     if (first < up * kTreeFan) f(level, first, up * kTreeFan);
@@ -115,7 +114,7 @@ double SumTree::min() const {
 
 double SumTree::sum(int64_t first, int64_t last) const {
   double total = 0;
-  runs(first, last, [&](int level, int64_t from, int64_t to) {
+  runs(levels_.depth, first, last, [&](int level, int64_t from, int64_t to) {
     const double* line = levels_.level[level] + from / kTreeFan * tree_stride(level);
     total += sum_of(line + from % kTreeFan, to - from);
   });
@@ -124,7 +123,7 @@ double SumTree::sum(int64_t first, int64_t last) const {
 
 double SumTree::min(int64_t first, int64_t last) const {
   double found = 0;
-  runs(first, last, [&](int level, int64_t from, int64_t to) {
+  runs(levels_.depth, first, last, [&](int level, int64_t from, int64_t to) {
     const double* line =
         levels_.level[level] + from / kTreeFan * tree_stride(level) + (level == 0 ? 0 : kTreeFan);
     found = least(found, min_of(line + from % kTreeFan, to - from));

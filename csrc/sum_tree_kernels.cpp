@@ -232,11 +232,11 @@ void uniforms(const TreeDraws& draws, int64_t first, int64_t count, double* u) {
 
 void sample(const TreeLevels& tree, const TreeDraws& draws, int64_t* index, double* value) {
   const double total = total_of(tree);
-  const double part = total / static_cast<double>(draws.count);
+  const double part = 1.0 / static_cast<double>(draws.count);
   search(tree, draws.count, index, value, [&](double* mass, int64_t first, int64_t count) {
     uniforms(draws, first, count, mass);
     if (draws.stratified) {
-      for (int64_t i = 0; i < count; ++i) mass[i] = (static_cast<double>(first + i) + mass[i]) * part;
+      for (int64_t i = 0; i < count; ++i) mass[i] = (static_cast<double>(first + i) + mass[i]) * part * total;
     } else {
       for (int64_t i = 0; i < count; ++i) mass[i] *= total;
     }

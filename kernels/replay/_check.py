@@ -1,10 +1,13 @@
-"""What a sum tree asks of its arguments. The compiled tree tests the same itself and comes here where one will not
-do as it is: to say what is wrong, or to bring the argument into its plain form."""
+"""What a sum tree asks of its arguments.
+
+The compiled tree tests the same itself. Its caller comes here where an argument will not do as it is: to say what
+is wrong, or to bring it into its plain form.
+"""
 
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,9 +102,10 @@ def plain_priorities(op: str, priority: Any, size: int) -> NDArray[Any]:
         ValueError: another shape, or a priority that is negative or not finite.
     """
     if isinstance(priority, int | float | np.floating | np.integer) and not isinstance(priority, bool):
-        array = np.full(size, float(priority))
-    else:
-        array = _plain(op, "priority", priority, (np.float32, np.float64), "float32 or float64 [B], or a number")
+        if not 0 <= priority < math.inf:
+            raise ValueError(f"{op}: priority must be finite and >= 0, got {priority}")
+        return np.full(size, float(priority))
+    array = _plain(op, "priority", priority, (np.float32, np.float64), "float32 or float64 [B], or a number")
     if len(array) != size:
         raise ValueError(f"{op}: priority must be [B] = [{size}] as index is, got {describe(priority)}")
     wrong = ~((array >= 0) & (array < np.inf))
@@ -129,26 +133,28 @@ def plain_masses(mass: Any, total: float) -> NDArray[np.float64]:
     return array
 
 
-def refuse_sample(batch_size: Any, beta: float, normalize: object, out: Any, total: float) -> NoReturn:
-    """Say why a tree drew nothing.
+def plain_sample(batch_size: Any, beta: Any, normalize: object, out: Any, total: float) -> int:
+    """Batch size as an int, after checking the arguments of a draw.
 
     Raises:
-        TypeError: a wrong dtype.
+        TypeError: a wrong type or dtype.
         ValueError: anything else.
     """
     op = "SumTree.sample"
-    if batch_size < 0:
-        raise ValueError(f"{op}: batch_size must be >= 0, got {batch_size}")
+    size = require_integer(op, "batch_size", batch_size, 0, 2**33)
+    if not isinstance(beta, int | float | np.floating | np.integer):
+        raise TypeError(f"{op}: beta must be a number, got {describe(beta)}")
     if not 0 <= beta < math.inf:
         raise ValueError(f"{op}: beta must be finite and >= 0, got {beta}")
     require_choice(op, "normalize", normalize, ("batch", "buffer", None))
     if out is not None:
-        _require_out(op, out, batch_size)
-    _require_items(op, total)
-    raise ValueError(f"{op}: refused its arguments")
+        _require_out(op, out, size)
+    if size > 0:
+        _require_items(op, total)
+    return size
 
 
-def refuse_load(state: Mapping[str, Any], capacity: int) -> tuple[NDArray[np.float64], float, int, int]:
+def plain_state(state: Mapping[str, Any], capacity: int) -> tuple[NDArray[np.float64], float, int, int]:
     """Leaves, largest priority, seed and number of draws, after checking them.
 
     Raises:
@@ -158,7 +164,9 @@ def refuse_load(state: Mapping[str, Any], capacity: int) -> tuple[NDArray[np.flo
     op = "SumTree.load_state"
     missing = {"leaf", "max_priority", "seed", "draws"} - set(state)
     if missing:
-        raise ValueError(f"{op}: state must have {', '.join(sorted(missing))}, got {', '.join(sorted(state))}")
+        raise ValueError(
+            f"{op}: state must have {', '.join(sorted(missing))}, got {', '.join(sorted(state))}"
+        )
     leaf, largest = state["leaf"], state["max_priority"]
     require_array(op, "leaf", leaf, np.float64, (capacity,), "[capacity]")
     wrong = ~((leaf >= 0) & (leaf <= LARGEST_LEAF))
@@ -177,7 +185,8 @@ def _plain(op: str, name: str, x: Any, dtypes: tuple[Any, ...], wanted: str) -> 
     if is_tensor(x):
         if x.device.type != "cpu":
             raise TypeError(f"{op}: {name} must be on the CPU, got a tensor on {x.device}")
-        x = x.detach().numpy()
+        known = str(x.dtype).removeprefix("torch.") in [np.dtype(dtype).name for dtype in dtypes]
+        x = x.detach().numpy() if known else None
     if not isinstance(x, np.ndarray) or x.dtype not in dtypes or not x.dtype.isnative:
         raise TypeError(f"{op}: {name} must be {wanted}, got {describe(given)}")
     if x.ndim > 1:
@@ -191,7 +200,9 @@ def _require_out(op: str, out: Any, size: int) -> None:
     for name, x, dtype in (("index", out[0], np.int64), ("weight", out[1], np.float32)):
         require_array(op, f"out's {name}", x, dtype, (size,), "[B]")
         if not (x.flags.c_contiguous and x.flags.aligned and x.flags.writeable):
-            raise ValueError(f"{op}: out's {name} must be contiguous, aligned and writeable, got another array")
+            raise ValueError(
+                f"{op}: out's {name} must be contiguous, aligned and writeable, got another array"
+            )
     if np.may_share_memory(*out):
         raise ValueError(f"{op}: out must be two arrays that share no memory, got views of one")
 

@@ -14,8 +14,8 @@ from fastrl.kernels.replay._check import (
     plain_indices,
     plain_masses,
     plain_priorities,
-    refuse_load,
-    refuse_sample,
+    plain_sample,
+    plain_state,
     require_capacity,
     require_exponents,
     require_seed,
@@ -32,11 +32,11 @@ class SumTree:
         P(i)   = leaf_i / Σ_j leaf_j
         w_i    = (leaf_i / reference)^-β
 
-    Sums are float64 and recomputed from the nodes below, so that nothing drifts; an item of leaf 0 is never drawn.
-    Draws are a function of the seed, how many times ``sample`` was called before, and the leaves: the same bits on
-    every instruction set. Calls hold the interpreter's lock, which guards the tree.
+    Sums are float64 and recomputed from the nodes below, so that nothing drifts; an item of leaf 0 is never
+    drawn. Draws are a function of the seed, how many times ``sample`` was called before, and the leaves: the same
+    bits on every instruction set. Calls hold the interpreter's lock, which guards the tree.
 
-    NumPy arrays in, arrays out. Torch tensors on the CPU are read and written in place, their gradients ignored.
+    NumPy arrays in, arrays out. Torch tensors on the CPU are read and written in place, without gradient.
 
     Args:
         capacity: items, at least 1; all begin with leaf 0. A leaf takes 10.3 bytes.
@@ -52,7 +52,9 @@ class SumTree:
     Source: Schaul et al. 2016, Prioritized Experience Replay, eq. 1 and section 3.4, appendix B.2.1.
     """
 
-    def __init__(self, capacity: int, *, alpha: float = 1.0, eps: float = 0.0, seed: int | None = None) -> None:
+    def __init__(
+        self, capacity: int, *, alpha: float = 1.0, eps: float = 0.0, seed: int | None = None
+    ) -> None:
         self._capacity = require_capacity(capacity)
         require_exponents(alpha, eps)
         self._alpha, self._eps = float(alpha), float(eps)
@@ -104,8 +106,8 @@ class SumTree:
 
         Raises:
             TypeError: a wrong dtype, or a tensor that is not on the CPU.
-            ValueError: a wrong shape, an index out of range, a priority that is negative, not finite, or so large
-                that (p + eps)^α is over 2^960. Nothing is changed then.
+            ValueError: a wrong shape, an index out of range, a priority that is negative, not finite, or so
+                large that (p + eps)^α is over 2^960. Nothing is changed then.
         """
         if self._tree.update(index, priority):
             return
@@ -113,8 +115,8 @@ class SumTree:
         priority = plain_priorities("SumTree.update", priority, len(index))
         if not self._tree.update(index, priority):
             raise ValueError(
-                f"SumTree.update: (priority + eps) ** alpha must be at most 2^960, got priority {priority.max():g}"
-                f" with alpha = {self._alpha:g}"
+                "SumTree.update: (priority + eps) ** alpha must be at most 2^960, "
+                f"got priority {priority.max():g} with alpha = {self._alpha:g}"
             )
 
     def sample(
@@ -132,9 +134,9 @@ class SumTree:
             batch_size: B >= 0.
             beta: exponent β >= 0 of the importance weights; 0 gives ones.
             stratified: one draw from each of B equal parts of the total, in order; False: independent draws.
-            normalize: the reference of the weights. ``"batch"``: the least leaf drawn, so that the batch's largest
-                weight is 1. ``"buffer"``: the least leaf that is not 0, so that no weight is over 1. None: the mean
-                of the leaves that are not 0, which gives the paper's (N · P(i))^-β.
+            normalize: the reference of the weights. ``"batch"``: the least leaf drawn, so that the batch's
+                largest weight is 1. ``"buffer"``: the least leaf that is not 0, so that no weight is over 1.
+                None: the mean of the leaves that are not 0, which gives the paper's (N · P(i))^-β.
             out: where to write both: contiguous arrays or CPU tensors that share no memory; returned.
 
         Raises:
@@ -144,12 +146,14 @@ class SumTree:
         if out is not None and is_tensor(out[0]):
             self._sample(batch_size, beta, stratified, normalize, tuple(_array(x) for x in out))
             return out
-        return self._sample(batch_size, beta, stratified, normalize, out)
+        drawn: tuple[Any, Any] = self._sample(batch_size, beta, stratified, normalize, out)
+        return drawn
 
     def _sample(self, batch_size: int, beta: float, stratified: bool, normalize: Any, out: Any) -> Any:
         drawn = self._tree.sample(batch_size, beta, stratified, normalize, out)
         if drawn is None:
-            refuse_sample(batch_size, beta, normalize, out, self.total)
+            size = plain_sample(batch_size, beta, normalize, out, self.total)
+            drawn = self._tree.sample(size, beta, stratified, normalize, out)
         return drawn
 
     def prefix_index(self, mass: Any) -> Any:
@@ -219,7 +223,7 @@ class SumTree:
             TypeError: a value of another type.
             ValueError: a missing key, another capacity, or leaves that no tree has. Nothing is changed then.
         """
-        leaf, largest, seed, draws = refuse_load(state, self._capacity)
+        leaf, largest, seed, draws = plain_state(state, self._capacity)
         self._tree.load(leaf, largest, seed, draws)
 
 
