@@ -1,7 +1,7 @@
 """What a sum tree asks of its arguments.
 
-The compiled tree tests the same itself. Its caller comes here where an argument will not do as it is: to say what
-is wrong, or to bring it into its plain form.
+The compiled tree tests the same itself. Its caller comes here where an argument will not do as it is: to say
+what is wrong, or to bring it into its plain form.
 """
 
 import math

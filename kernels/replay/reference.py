@@ -1,7 +1,7 @@
 """Draws in proportion to priorities in NumPy, float64: the definition, of which the order of sums is part.
 
-The leaves are in rows of eight, filled up with zeros. A row's sum, taken from left to right, is an entry of the
-level above, down to one row.
+The leaves are in rows of eight, filled up with zeros. A row's sum, taken from left to right, is an entry of
+the level above, down to one row.
 """
 
 from typing import Any
@@ -31,8 +31,8 @@ def total(leaf: NDArray[np.float64]) -> float:
 def find(leaf: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.int64]:
     """The leaf under which each mass falls, [B].
 
-    On each level it is under the first child whose running sum is over what is left of the mass. What rounding
-    leaves over a child's sum is cut off, so that no leaf of 0 is ever the one.
+    On each level it is under the first child whose running sum is over what is left of the mass. What
+    rounding leaves over a child's sum is cut off, so that no leaf of 0 is ever the one.
     """
     tree = levels(leaf)
     rest = np.minimum(mass, np.nextafter(total(leaf), 0))

@@ -33,8 +33,8 @@ class SumTree:
         w_i    = (leaf_i / reference)^-β
 
     Sums are float64 and recomputed from the nodes below, so that nothing drifts; an item of leaf 0 is never
-    drawn. Draws are a function of the seed, how many times ``sample`` was called before, and the leaves: the same
-    bits on every instruction set. Calls hold the interpreter's lock, which guards the tree.
+    drawn. Draws are a function of the seed, how many times ``sample`` was called before, and the leaves: the
+    same bits on every instruction set. Calls hold the interpreter's lock, which guards the tree.
 
     NumPy arrays in, arrays out. Torch tensors on the CPU are read and written in place, without gradient.
 
