@@ -19,6 +19,7 @@
 #include <shared_mutex>
 #include <vector>
 
+#include "largest_leaf.h"
 #include "sum_tree.h"
 
 namespace fastrl {
@@ -58,9 +59,10 @@ enum RowFlag : uint8_t { kTerminated = 1, kTruncated = 2 };
 class FieldStore {
  public:
   virtual ~FieldStore() = default;
+  // Makes room for n rows more: the one function that may throw, std::bad_alloc.
+  virtual void reserve(int64_t n) = 0;
   // Rows [first, first + n) of the ring, whole steps of all streams; values without gaps; flags [n]
-  // (RowFlag). following is null for a store of one field. Nothing throws but std::bad_alloc, before anything
-  // changed.
+  // (RowFlag). following is null for a store of one field.
   virtual void write(int64_t first, int64_t n, const char* current, const char* following,
                      const uint8_t* flags) = 0;
   // The values of rows row[0 .. n) to out, without gaps.
@@ -86,6 +88,7 @@ struct ReplayField {
 
 struct ReplayPriorities {
   double alpha, eps;
+  bool of_stored;  // a new row gets the largest priority that is stored, not the largest ever given
 };
 
 struct ReplayOptions {
@@ -95,10 +98,13 @@ struct ReplayOptions {
   uint64_t seed = 0;
 };
 
+// The weight that becomes 1: the batch's largest, the buffer's largest, or the one of a uniform draw.
+enum class WeightScale : uint8_t { batch, buffer, uniform };
+
 // How rows are drawn in proportion to their priorities.
 struct PriorityDraw {
   bool stratified;
-  bool batch_reference;  // weights are divided by the batch's largest, else by the buffer's
+  WeightScale scale;
   double beta;
 };
 
@@ -171,7 +177,11 @@ class Replay {
   void windows(const int64_t* row, int64_t n, int64_t* last, int64_t* length) const;
   void copy(int64_t window, const int64_t* row, int64_t n, char* const* field, float* discount) const;
   void sum(const ReplayField& field, const int64_t* row, const int64_t* length, int64_t n, char* out) const;
-  double new_leaf() const;
+  double new_leaf();
+  void write_leaves(int64_t n, const double* leaf, double common);
+  // Changes the leaves of the n rows row(i).
+  template <class Row, class Change>
+  void change_leaves(int64_t n, Row row, Change change);
 
   ReplayOptions options_;
   std::vector<ReplayField> fields_;
@@ -186,6 +196,7 @@ class Replay {
 
   std::unique_ptr<SumTree> tree_;
   ReplayPriorities priorities_{};
+  std::unique_ptr<LargestLeaf> largest_;  // null: not asked for
   double max_priority_ = 1;
 };
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastrl.kernels.replay.reference import n_step, n_step_window
+from fastrl.kernels.replay.reference_n_step import n_step, n_step_window
 from fastrl.replay import PrioritizedReplayBuffer, ReplayBuffer
 
 FIELDS = {

@@ -78,7 +78,7 @@ class ReplayBuffer:
         Nstep: Mapping[str, Any] | None,
         default_dtype: DTypeLike,
         seed: int | None,
-        priorities: tuple[float, float] | None,
+        priorities: tuple[float, float, bool] | None,
         *,
         flat: bool,
     ) -> None:
