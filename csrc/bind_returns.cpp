@@ -172,11 +172,15 @@ py::object retrace(handle log_rho, handle reward, handle q, handle next_value, h
   const auto arrays = {log_rho, reward, q, next_value, terminated, truncated, mask};
   return checked("retrace", log_rho, arrays, out, {gamma, lam}, [&](auto real, Shape shape) {
     using Real = decltype(real);
-    const Retrace<Real> op{
-        matrix<Real>(log_rho, shape), matrix<Real>(reward, shape),
-        matrix<Real>(q, shape),       matrix<Real>(next_value, shape),
-        flags(terminated, shape),     flags(truncated.is_none() ? terminated : truncated, shape),
-        Real(in_unit(gamma)),         Real(in_unit(lam))};
+    const double g = in_unit(gamma), l = in_unit(lam);
+    const Retrace<Real> op{matrix<Real>(log_rho, shape),
+                           matrix<Real>(reward, shape),
+                           matrix<Real>(q, shape),
+                           matrix<Real>(next_value, shape),
+                           flags(terminated, shape),
+                           flags(truncated.is_none() ? terminated : truncated, shape),
+                           Real(g),
+                           Real(g * l)};
     const Call<Real> call{shape, flags_or_none(mask, shape)};
     Output<Real> y(out, op, call);
     call.run([&] { call.scan(table<Real>().retrace, op, y.view, 0, shape.steps); });

@@ -38,15 +38,6 @@ void down(const Op& op, const View<Real>& out, const Span& span, int64_t c) {
   }
 }
 
-// Calls f(c) for groups of N columns that cover [begin, end), end >= N. The last group may overlap the one
-// before it: the same numbers, computed twice.
-template <int N, class F>
-void groups(int64_t begin, int64_t end, F f) {
-  int64_t c = begin;
-  for (; c + N <= end; c += N) f(c);
-  if (c < end) f(end - N);
-}
-
 // Long rows, one after the other: the prefetchers stream them. In blocks, so that y_{t+1} is read from the L1
 // cache.
 template <class L, int N, class Op, class Real>
@@ -57,6 +48,28 @@ void across(const Op& op, const View<Real>& out, const Span& span) {
     for (int64_t t = span.last - 1; t >= span.first; --t) {
       groups<N>(begin, end,
                 [&](int64_t c) { write<L>(op, out, span, t, c, following<L>(out, span, t + 1, c)); });
+    }
+  }
+}
+
+// One column after the other, exp of log_rho apart: a vector of steps at a time.
+template <class Op, class Real>
+void down_ratios(const Op& op, const View<Real>& out, const Span& span) {
+  constexpr int64_t kChunk = 256;
+  constexpr int kColumns = kRegister / sizeof(Real);
+  using L = Lanes<Real, kColumns>;
+  alignas(kRegister) Real memory[kChunk + kColumns] = {};
+  for (int64_t c = 0; c < span.batch; ++c) {
+    for (int64_t last = span.last; last > span.first; last -= kChunk) {
+      const int64_t first = last - span.first > kChunk ? last - kChunk : span.first;
+      const int64_t end = last < span.steps ? last + 1 : last;  // Retrace reads the row after
+      for (int64_t t = first; t < end; ++t) memory[t - first] = Lanes<Real, 1>::load(log_rho(op), t, c);
+      for (int64_t i = 0; i < end - first; i += kColumns) {
+        const auto rho = L::exp(L::load(memory + i));
+        __builtin_memcpy(memory + i, &rho, sizeof rho);
+      }
+      const View<const Real> rho{memory - first, 1, 0};
+      down<Lanes<Real, 1>, 1>(with_ratios(op, rho), out, {first, last, span.steps, span.batch}, c);
     }
   }
 }
@@ -74,6 +87,7 @@ bool contiguous(const Constant<Real>&) {
 template <int N, class Op, class Real>
 void scan_by(const Op& op, const View<Real>& out, const Span& span) {
   if constexpr (N * sizeof(Real) < 16) {  // scalars are faster than such short vectors
+    if constexpr (kHasRatios<Op>) return down_ratios(op, out, span);
     constexpr int kTogether = 4;
     int64_t c = 0;
     for (; c + kTogether <= span.batch; c += kTogether) down<Lanes<Real, 1>, kTogether>(op, out, span, c);
@@ -102,7 +116,8 @@ void scan(const Op& op, const View<Real>& out, const Span& span) {
 
 template <class Op, class Real>
 void scan_windows(const Op& op, const View<Real>& out, const Span& span) {
-  windows<kRegister / sizeof(Real)>(op, out, span, contiguous_rows(op, out));
+  if (contiguous_rows(op, out)) return windows<kRegister / sizeof(Real)>(op, out, span);
+  windows<1>(op, out, span);
 }
 
 template <class Op, class Real>

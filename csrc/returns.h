@@ -65,8 +65,10 @@ struct Discounted {
   }
 };
 
-template <class Real>
+// With `ratios`, log_rho holds their exp already.
+template <class Real, bool ratios = false>
 struct VTrace {
+  static constexpr bool kRatios = ratios;
   View<const Real> log_rho, reward, value, next_value;
   View<const uint8_t> terminated, truncated;
   View<Real> pg_advantage;  // a second output
@@ -78,11 +80,12 @@ struct VTrace {
   }
 };
 
-template <class Real>
+template <class Real, bool ratios = false>
 struct Retrace {
+  static constexpr bool kRatios = ratios;
   View<const Real> log_rho, reward, q, next_value;
   View<const uint8_t> terminated, truncated;
-  Real gamma, lam;
+  Real gamma, decay;
 
   template <class F>
   void each(F f) const {

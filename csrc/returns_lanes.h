@@ -96,6 +96,15 @@ struct Lanes<Real, 1> {
   }
 };
 
+// Calls f(c) for groups of N columns that cover [begin, end), N columns or more in all. The last
+// group may overlap the one before it: the same numbers, computed twice.
+template <int N, class F>
+void groups(int64_t begin, int64_t end, F f) {
+  int64_t c = begin;
+  for (; c + N <= end; c += N) f(c);
+  if (c < end) f(end - N);
+}
+
 }  // namespace
 }  // namespace FASTRL_ISA
 }  // namespace fastrl

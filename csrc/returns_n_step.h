@@ -86,19 +86,20 @@ void block(const Op& op, const View<Real>& out, int64_t begin, int64_t end, int6
   }
 }
 
+// With vectors of at most N columns.
 template <int N, class Op, class Real>
-void windows(const Op& op, const View<Real>& out, const Span& span, bool contiguous) {
+void windows(const Op& op, const View<Real>& out, const Span& span) {
   static_assert(N <= kNStepColumns);
+  if constexpr (N > 1) {
+    if (span.batch < N) return windows<N * sizeof(Real) <= 16 ? 1 : N / 2>(op, out, span);
+  }
   const int64_t n = n_step_of(op).n;
   constexpr int64_t kBlock = 512;  // columns: n rows of them stay in the cache
   for (int64_t first = 0; first < span.batch; first += kBlock) {
     const int64_t last = first + kBlock < span.batch ? first + kBlock : span.batch;
     for (int64_t end = span.steps; end > 0; end -= n) {
       const int64_t begin = end > n ? end - n : 0;
-      int64_t c = first;
-      if (contiguous)
-        for (; c + N <= last; c += N) block<Lanes<Real, N>>(op, out, begin, end, span.steps, c);
-      for (; c < last; ++c) block<Lanes<Real, 1>>(op, out, begin, end, span.steps, c);
+      groups<N>(first, last, [&](int64_t c) { block<Lanes<Real, N>>(op, out, begin, end, span.steps, c); });
     }
   }
 }

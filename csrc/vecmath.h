@@ -53,6 +53,14 @@ FASTRL_INLINE float sum(vfloat x) {
   return total;
 }
 
+template <class To, class From>
+FASTRL_INLINE To bits_as(From x) {
+  static_assert(sizeof(To) == sizeof(From));
+  To y;
+  __builtin_memcpy(&y, &x, sizeof y);
+  return y;
+}
+
 // e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2; the polynomial is Cephes's expf. Float is a vector
 // of floats of any length, or float, and Int as many int32_t.
 template <class Float, class Int>
@@ -70,14 +78,9 @@ FASTRL_INLINE Float exp_of(Float x) {
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
   // 2^n in two factors, as n = 128 and n < -126 are no float32 exponents.
-  Int exponent;
-  __builtin_memcpy(&exponent, &shifted, sizeof exponent);
-  exponent = exponent - 0x4b400000;
+  const Int exponent = bits_as<Int>(shifted) - 0x4b400000;
   const Int half = exponent >> 1;
-  const Int factors[2] = {(half + 127) << 23, (exponent - half + 127) << 23};
-  Float powers[2];
-  __builtin_memcpy(powers, factors, sizeof powers);
-  return p * powers[0] * powers[1];
+  return p * bits_as<Float>((half + 127) << 23) * bits_as<Float>((exponent - half + 127) << 23);
 }
 
 FASTRL_INLINE vfloat vexp(vfloat x) { return exp_of<vfloat, vint>(x); }
