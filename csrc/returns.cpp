@@ -9,16 +9,18 @@ namespace fastrl::FASTRL_ISA {
 
 namespace {
 
+// Loops take their op, output and span by value: what is behind a reference might change with every store.
+
 template <class L, class Real>
-typename L::Vec following(const View<Real>& out, const Span& span, int64_t row, int64_t c) {
+FASTRL_INLINE typename L::Vec following(const View<Real>& out, const Span& span, int64_t row, int64_t c) {
   if (row == span.steps) return typename L::Vec{};
   return L::load(View<const Real>{out.data, out.t, out.b}, row, c);
 }
 
 // y of step t into the outputs.
 template <class L, class Op, class Real>
-typename L::Vec write(const Op& op, const View<Real>& out, const Span& span, int64_t t, int64_t c,
-                      typename L::Vec next) {
+FASTRL_INLINE typename L::Vec write(const Op& op, const View<Real>& out, const Span& span, int64_t t,
+                                    int64_t c, typename L::Vec next) {
   const bool end = t + 1 == span.steps;
   typename L::Vec other;
   const auto y = step<L>(op, t, c, next, Edge<L>{end, L::flags(end)}, &other);
@@ -29,7 +31,7 @@ typename L::Vec write(const Op& op, const View<Real>& out, const Span& span, int
 
 // K neighbours of L's columns from c on, with their y in registers: their chains of dependent steps overlap.
 template <class L, int K, class Op, class Real>
-void down(const Op& op, const View<Real>& out, const Span& span, int64_t c) {
+void down(const Op op, const View<Real> out, const Span span, int64_t c) {
   typename L::Vec y[K];
   for (int k = 0; k < K; ++k) y[k] = following<L>(out, span, span.last, c + k * L::kColumns);
   for (int64_t t = span.last - 1; t >= span.first; --t) {
@@ -41,7 +43,7 @@ void down(const Op& op, const View<Real>& out, const Span& span, int64_t c) {
 // Long rows, one after the other: the prefetchers stream them. In blocks, so that y_{t+1} is read from the L1
 // cache.
 template <class L, int N, class Op, class Real>
-void across(const Op& op, const View<Real>& out, const Span& span) {
+void across(const Op op, const View<Real> out, const Span span) {
   constexpr int64_t kBlock = 8192 / sizeof(Real);
   for (int64_t begin = 0; begin < span.batch; begin += kBlock) {
     const int64_t end = begin + kBlock < span.batch ? begin + kBlock : span.batch;

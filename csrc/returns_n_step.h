@@ -19,7 +19,7 @@ struct Sample {
 };
 
 template <class L, class Real>
-Sample<L> sample(const NStep<Real>& op, int64_t t, int64_t c, bool end) {
+FASTRL_INLINE Sample<L> sample(const NStep<Real>& op, int64_t t, int64_t c, bool end) {
   const auto terminated = L::load(op.terminated, t, c);
   const auto value = L::load(op.next_value, t, c);
   typename L::Flags done = terminated | L::load(op.truncated, t, c) | L::flags(end);
@@ -27,7 +27,7 @@ Sample<L> sample(const NStep<Real>& op, int64_t t, int64_t c, bool end) {
 }
 
 template <class L, class Real>
-Sample<L> sample(const Masked<NStep<Real>>& masked, int64_t t, int64_t c, bool end) {
+FASTRL_INLINE Sample<L> sample(const Masked<NStep<Real>>& masked, int64_t t, int64_t c, bool end) {
   auto x = sample<L>(masked.op, t, c, end);
   if (!end) x.done |= L::is_zero(L::load(masked.valid, t + 1, c));
   return x;
@@ -43,17 +43,19 @@ const NStep<Real>& n_step_of(const Masked<NStep<Real>>& masked) {
 }
 
 template <class L, class Real>
-typename L::Vec valid(const NStep<Real>&, int64_t, int64_t, typename L::Vec y) {
+FASTRL_INLINE typename L::Vec valid(const NStep<Real>&, int64_t, int64_t, typename L::Vec y) {
   return y;
 }
 template <class L, class Real>
-typename L::Vec valid(const Masked<NStep<Real>>& masked, int64_t t, int64_t c, typename L::Vec y) {
+FASTRL_INLINE typename L::Vec valid(const Masked<NStep<Real>>& masked, int64_t t, int64_t c,
+                                    typename L::Vec y) {
   return L::unless(L::is_zero(L::load(masked.valid, t, c)), y);
 }
 
 // The returns of the steps [begin, end), end - begin <= n. Steps from `end` on are a whole block, or none.
 template <class L, class Op, class Real>
-void block(const Op& op, const View<Real>& out, int64_t begin, int64_t end, int64_t steps, int64_t c) {
+FASTRL_INLINE void block(const Op& op, const View<Real>& out, int64_t begin, int64_t end, int64_t steps,
+                         int64_t c) {
   const auto& [reward, next_value, terminated, truncated, power, scratch, n] = n_step_of(op);
   constexpr int kColumns = L::kColumns;
   const View<Real> rows{scratch, kColumns, 1};
@@ -88,7 +90,7 @@ void block(const Op& op, const View<Real>& out, int64_t begin, int64_t end, int6
 
 // With vectors of at most N columns.
 template <int N, class Op, class Real>
-void windows(const Op& op, const View<Real>& out, const Span& span) {
+void windows(const Op op, const View<Real> out, const Span span) {
   static_assert(N <= kNStepColumns);
   if constexpr (N > 1) {
     if (span.batch < N) return windows<N * sizeof(Real) <= 16 ? 1 : N / 2>(op, out, span);

@@ -37,17 +37,17 @@ auto& second(const Masked<Op>& masked) {
 // r + gamma ((1 - lambda) value + lambda next), or r + gamma value where `cut`. As a + b next, so that a
 // chain of steps waits for one product and one sum a step.
 template <class L>
-typename L::Vec mixed(typename L::Vec reward, typename L::Vec value, typename L::Vec gamma,
-                      typename L::Vec lam, typename L::Flags terminated, typename L::Flags cut,
-                      typename L::Vec next) {
+FASTRL_INLINE typename L::Vec mixed(typename L::Vec reward, typename L::Vec value, typename L::Vec gamma,
+                                    typename L::Vec lam, typename L::Flags terminated, typename L::Flags cut,
+                                    typename L::Vec next) {
   const auto decay = gamma * lam;
   const auto own = reward + L::unless(terminated, L::select(cut, gamma, gamma - decay) * value);
   return own + L::unless(cut, decay * next);
 }
 
 template <class L, class Real>
-typename L::Vec step(const Gae<Real>& op, int64_t t, int64_t c, typename L::Vec next, Edge<L> edge,
-                     typename L::Vec*) {
+FASTRL_INLINE typename L::Vec step(const Gae<Real>& op, int64_t t, int64_t c, typename L::Vec next,
+                                   Edge<L> edge, typename L::Vec*) {
   const auto terminated = L::load(op.terminated, t, c);
   const auto done = terminated | L::load(op.truncated, t, c) | edge.last;
   const auto target =
@@ -56,8 +56,8 @@ typename L::Vec step(const Gae<Real>& op, int64_t t, int64_t c, typename L::Vec 
 }
 
 template <class L, class Real, class Factor>
-typename L::Vec step(const TdLambda<Real, Factor>& op, int64_t t, int64_t c, typename L::Vec next,
-                     Edge<L> edge, typename L::Vec*) {
+FASTRL_INLINE typename L::Vec step(const TdLambda<Real, Factor>& op, int64_t t, int64_t c,
+                                   typename L::Vec next, Edge<L> edge, typename L::Vec*) {
   const auto terminated = L::load(op.terminated, t, c);
   const auto done = terminated | L::load(op.truncated, t, c) | edge.last;
   const auto gamma = L::load(op.gamma, t, c), lam = L::load(op.lam, t, c);
@@ -65,8 +65,8 @@ typename L::Vec step(const TdLambda<Real, Factor>& op, int64_t t, int64_t c, typ
 }
 
 template <class L, class Real, class Factor, bool kValues>
-typename L::Vec step(const Discounted<Real, Factor, kValues>& op, int64_t t, int64_t c, typename L::Vec next,
-                     Edge<L> edge, typename L::Vec*) {
+FASTRL_INLINE typename L::Vec step(const Discounted<Real, Factor, kValues>& op, int64_t t, int64_t c,
+                                   typename L::Vec next, Edge<L> edge, typename L::Vec*) {
   const auto terminated = L::load(op.terminated, t, c);
   const auto done = terminated | L::load(op.truncated, t, c) | edge.last;
   const auto gamma = L::load(op.gamma, t, c);
@@ -76,15 +76,15 @@ typename L::Vec step(const Discounted<Real, Factor, kValues>& op, int64_t t, int
 
 // exp of log_rho, unless it was taken before
 template <class L, class Op>
-typename L::Vec ratio(const Op& op, int64_t t, int64_t c) {
+FASTRL_INLINE typename L::Vec ratio(const Op& op, int64_t t, int64_t c) {
   const auto x = L::load(op.log_rho, t, c);
   if constexpr (Op::kRatios) return x;
   return L::exp(x);
 }
 
 template <class L, class Real, bool kDone>
-typename L::Vec step(const VTrace<Real, kDone>& op, int64_t t, int64_t c, typename L::Vec next, Edge<L> edge,
-                     typename L::Vec* pg_advantage) {
+FASTRL_INLINE typename L::Vec step(const VTrace<Real, kDone>& op, int64_t t, int64_t c, typename L::Vec next,
+                                   Edge<L> edge, typename L::Vec* pg_advantage) {
   const auto terminated = L::load(op.terminated, t, c);
   const auto done = terminated | L::load(op.truncated, t, c) | edge.last;
   const auto rho = ratio<L>(op, t, c);
@@ -99,8 +99,8 @@ typename L::Vec step(const VTrace<Real, kDone>& op, int64_t t, int64_t c, typena
 }
 
 template <class L, class Real, bool kDone>
-typename L::Vec step(const Retrace<Real, kDone>& op, int64_t t, int64_t c, typename L::Vec next, Edge<L> edge,
-                     typename L::Vec*) {
+FASTRL_INLINE typename L::Vec step(const Retrace<Real, kDone>& op, int64_t t, int64_t c, typename L::Vec next,
+                                   Edge<L> edge, typename L::Vec*) {
   const auto terminated = L::load(op.terminated, t, c);
   const auto done = terminated | L::load(op.truncated, t, c) | edge.last;
   const auto own = L::load(op.reward, t, c) + L::unless(terminated, op.gamma * L::load(op.next_value, t, c));
@@ -110,8 +110,8 @@ typename L::Vec step(const Retrace<Real, kDone>& op, int64_t t, int64_t c, typen
 }
 
 template <class L, class Real>
-typename L::Vec step(const QLambda<Real>& op, int64_t t, int64_t c, typename L::Vec next, Edge<L> edge,
-                     typename L::Vec*) {
+FASTRL_INLINE typename L::Vec step(const QLambda<Real>& op, int64_t t, int64_t c, typename L::Vec next,
+                                   Edge<L> edge, typename L::Vec*) {
   const auto terminated = L::load(op.terminated, t, c);
   typename L::Flags cut = terminated | L::load(op.truncated, t, c) | edge.last;
   if (!edge.end) cut |= L::is_zero(L::load(op.greedy, t + 1, c));
@@ -154,8 +154,8 @@ const auto& log_rho(const Masked<Op>& masked) {
 }
 
 template <class L, class Op>
-typename L::Vec step(const Masked<Op>& masked, int64_t t, int64_t c, typename L::Vec next, Edge<L> edge,
-                     typename L::Vec* second) {
+FASTRL_INLINE typename L::Vec step(const Masked<Op>& masked, int64_t t, int64_t c, typename L::Vec next,
+                                   Edge<L> edge, typename L::Vec* second) {
   const auto padding = L::is_zero(L::load(masked.valid, t, c));
   if (!edge.end) edge.last = L::is_zero(L::load(masked.valid, t + 1, c));
   const auto y = step<L>(masked.op, t, c, next, edge, second);
