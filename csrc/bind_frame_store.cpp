@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -45,17 +46,20 @@ class Frames {
 
   void add(py::handle obs, py::handle next_obs) {
     const py::array from = rows_in(obs, "obs", false);
-    const int64_t n = from.nbytes() / store_.obs_bytes();
+    const int64_t n = from.nbytes() / store_.obs_bytes(), bytes = store_.obs_bytes();
     const auto* x = static_cast<const uint8_t*>(from.data());
     const uint8_t* y = nullptr;
+    if (n % store_.layout().num_envs != 0) reject(kOp, "obs", "whole steps");
     if (!next_obs.is_none()) {
       const py::array next = rows_in(next_obs, "next_obs", false);
       if (next.nbytes() != from.nbytes()) reject(kOp, "next_obs", "of as many rows as obs");
       y = static_cast<const uint8_t*>(next.data());
     }
-    for (int64_t i = 0; i < n; ++i) {
-      store_.write(head_, x + i * store_.obs_bytes(), y == nullptr ? nullptr : y + i * store_.obs_bytes());
-      head_ = head_ + 1 == store_.rows() ? 0 : head_ + 1;
+    for (int64_t done = 0; done < n;) {
+      const int64_t count = std::min(n - done, store_.rows() - head_);
+      store_.write(head_, count, x + done * bytes, y == nullptr ? nullptr : y + done * bytes);
+      head_ = (head_ + count) % store_.rows();
+      done += count;
     }
   }
 

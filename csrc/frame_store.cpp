@@ -185,34 +185,29 @@ int64_t FrameStore::append(Stream& stream, const uint8_t* stack) {
     before = last - from;
   }
   push(stream, stack + from * bytes, last + 1 - from);
-  stream.tail = reference_to(stream.end - 1, before);
-  return stream.tail;
+  return stream.tail = reference_to(stream.end - 1, before);
 }
 
+// Blocks past the end, of a push that failed, are used by the next one.
 void FrameStore::push(Stream& stream, const uint8_t* frames, int64_t count) {
-  const int64_t per_block = int64_t(1) << shift_;
   const int64_t needed = ((stream.end + count - 1) >> shift_) - (stream.first >> shift_) + 1;
   if (needed > static_cast<int64_t>(stream.blocks.size())) {
     size_t size = 4;
     while (static_cast<int64_t>(size) < needed) size *= 2;
     std::vector<uint8_t*> blocks(size, nullptr);
-    for (int64_t b = stream.first >> shift_; b << shift_ < stream.end; ++b)
+    const int64_t first = stream.first >> shift_;
+    for (int64_t b = first; b < first + static_cast<int64_t>(stream.blocks.size()); ++b)
       blocks[static_cast<size_t>(b) & (size - 1)] =
           stream.blocks[static_cast<size_t>(b) & (stream.blocks.size() - 1)];
     stream.blocks.swap(blocks);
   }
-  const int64_t before = stream.end;
-  try {
-    for (int64_t i = 0; i < count; ++i) {
-      uint8_t*& block = stream.blocks[static_cast<size_t>(stream.end >> shift_) & (stream.blocks.size() - 1)];
-      if (block == nullptr) block = pool_.take();
-      std::memcpy(block + (stream.end & (per_block - 1)) * layout_.frame_bytes,
-                  frames + i * layout_.frame_bytes, static_cast<size_t>(layout_.frame_bytes));
-      ++stream.end;
-    }
-  } catch (...) {
-    stream.end = before;
-    throw;
+  for (int64_t i = 0; i < count; ++i) {
+    uint8_t*& block = stream.blocks[static_cast<size_t>(stream.end >> shift_) & (stream.blocks.size() - 1)];
+    if (block == nullptr) block = pool_.take();
+    const int64_t within = stream.end & ((int64_t(1) << shift_) - 1);
+    std::memcpy(block + within * layout_.frame_bytes, frames + i * layout_.frame_bytes,
+                static_cast<size_t>(layout_.frame_bytes));
+    ++stream.end;
   }
 }
 
@@ -225,15 +220,35 @@ void FrameStore::release(Stream& stream, int64_t first) {
   stream.first = first;
 }
 
-void FrameStore::write(int64_t row, const void* obs, const void* next_obs) {
-  Stream& stream = streams_[static_cast<size_t>(row % layout_.num_envs)];
-  Row written;
-  written.obs = append(stream, stacked(obs));
-  if (next_obs != nullptr) written.next_obs = append(stream, stacked(next_obs));
-  rows_[static_cast<size_t>(row)] = written;
-  const int64_t after = row + layout_.num_envs < rows() ? row + layout_.num_envs : row % layout_.num_envs;
-  const int64_t first = rows_[static_cast<size_t>(after)].obs;  // the oldest row, once the ring is full
-  if (first != kNone) release(stream, oldest(first));
+void FrameStore::write(int64_t first, int64_t n, const void* obs, const void* next_obs) {
+  const int64_t envs = layout_.num_envs, bytes = obs_bytes();
+  const auto* const x = static_cast<const uint8_t*>(obs);
+  const auto* const y = static_cast<const uint8_t*>(next_obs);
+  written_.resize(static_cast<size_t>(n));
+  std::vector<Extent> before;  // end and tail of each stream
+  before.reserve(streams_.size());
+  for (const Stream& stream : streams_) before.push_back({stream.tail, stream.end});
+  try {
+    for (int64_t i = 0; i < n; ++i) {
+      Stream& stream = streams_[static_cast<size_t>((first + i) % envs)];
+      Row& row = written_[static_cast<size_t>(i)];
+      row.obs = append(stream, stacked(x + i * bytes));
+      row.next_obs = y == nullptr ? kNone : append(stream, stacked(y + i * bytes));
+    }
+  } catch (...) {
+    for (size_t env = 0; env < streams_.size(); ++env) {
+      streams_[env].tail = before[env].first;
+      streams_[env].end = before[env].end;
+    }
+    throw;
+  }
+  std::copy(written_.begin(), written_.end(), rows_.begin() + first);
+  // the step after is the oldest, once the ring is full
+  const int64_t after = (first + n) % rows();
+  for (int64_t env = 0; env < envs; ++env) {
+    const int64_t oldest_obs = rows_[static_cast<size_t>(after + env)].obs;
+    if (oldest_obs != kNone) release(streams_[static_cast<size_t>(env)], oldest(oldest_obs));
+  }
 }
 
 void FrameStore::clear() {

@@ -35,9 +35,9 @@ class FrameStore {
   // Memory of the frames now held, of the rows and of the blocks' addresses.
   int64_t nbytes() const;
 
-  // Overwrites a row: the observation, and the one after it unless null. Rows of an environment come in the
-  // order of the ring. Throws std::bad_alloc; the row then is as before.
-  void write(int64_t row, const void* obs, const void* next_obs);
+  // Overwrites rows [first, first + n), whole steps: the observations, and those that follow them unless
+  // null. Steps come in the order of the ring. Throws std::bad_alloc; all is then as before.
+  void write(int64_t first, int64_t n, const void* obs, const void* next_obs);
 
   // The observations of n rows into `obs` [n, ...], and those that follow `last` rows into `next_obs` [n,
   // ...]; either output may be null. The rows are written, and `last` with a next observation.
@@ -85,8 +85,8 @@ class FrameStore {
   int shift_;  // frames of a block, as a power of two
   BlockPool pool_;
   std::vector<Stream> streams_;
-  std::vector<Row> rows_;
-  std::vector<uint8_t> scratch_;  // an observation with its frames one after another
+  std::vector<Row> rows_, written_;  // of the ring; of a call to write()
+  std::vector<uint8_t> scratch_;     // an observation with its frames one after another
 };
 
 }  // namespace fastrl
