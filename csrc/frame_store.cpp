@@ -225,9 +225,12 @@ void FrameStore::write(int64_t first, int64_t n, const void* obs, const void* ne
   const auto* const x = static_cast<const uint8_t*>(obs);
   const auto* const y = static_cast<const uint8_t*>(next_obs);
   written_.resize(static_cast<size_t>(n));
-  std::vector<Extent> before;  // end and tail of each stream
+  struct Mark {
+    int64_t end, tail;
+  };
+  std::vector<Mark> before;
   before.reserve(streams_.size());
-  for (const Stream& stream : streams_) before.push_back({stream.tail, stream.end});
+  for (const Stream& stream : streams_) before.push_back({stream.end, stream.tail});
   try {
     for (int64_t i = 0; i < n; ++i) {
       Stream& stream = streams_[static_cast<size_t>((first + i) % envs)];
@@ -237,8 +240,8 @@ void FrameStore::write(int64_t first, int64_t n, const void* obs, const void* ne
     }
   } catch (...) {
     for (size_t env = 0; env < streams_.size(); ++env) {
-      streams_[env].tail = before[env].first;
       streams_[env].end = before[env].end;
+      streams_[env].tail = before[env].tail;
     }
     throw;
   }
