@@ -147,7 +147,13 @@ def test_what_is_read_is_what_was_written(
 
 
 def run(
-    store: FrameStore, shape: tuple[int, ...], axis: int, steps: int, length: int, padding: str, num_envs: int = 1
+    store: FrameStore,
+    shape: tuple[int, ...],
+    axis: int,
+    steps: int,
+    length: int,
+    padding: str,
+    num_envs: int = 1,
 ) -> None:
     random = np.random.default_rng(0)
     for t in range(steps):
