@@ -47,13 +47,13 @@ class Frames {
   void add(py::handle obs, py::handle next_obs) {
     const py::array from = rows_in(obs, "obs", false);
     const int64_t n = from.nbytes() / store_.obs_bytes(), bytes = store_.obs_bytes();
-    const auto* x = static_cast<const uint8_t*>(from.data());
-    const uint8_t* y = nullptr;
+    const auto* x = static_cast<const char*>(from.data());
+    const char* y = nullptr;
     if (n % store_.layout().num_envs != 0) reject(kOp, "obs", "whole steps");
     if (!next_obs.is_none()) {
       const py::array next = rows_in(next_obs, "next_obs", false);
       if (next.nbytes() != from.nbytes()) reject(kOp, "next_obs", "of as many rows as obs");
-      y = static_cast<const uint8_t*>(next.data());
+      y = static_cast<const char*>(next.data());
     }
     for (int64_t done = 0; done < n;) {
       const int64_t count = std::min(n - done, store_.rows() - head_);
@@ -93,11 +93,11 @@ class Frames {
     return array;
   }
 
-  void* out(py::handle x, const char* name, int64_t n) const {
+  char* out(py::handle x, const char* name, int64_t n) const {
     if (x.is_none()) return nullptr;
     const py::array array = rows_in(x, name, true);
     if (array.nbytes() != n * store_.obs_bytes()) reject(kOp, name, "of as many rows as asked for");
-    return const_cast<void*>(array.data());
+    return static_cast<char*>(const_cast<void*>(array.data()));
   }
 
   FrameStore store_;

@@ -144,8 +144,8 @@ bool FrameStore::refers(const Stream& stream, int64_t reference) const {
 
 // Writing
 
-const uint8_t* FrameStore::stacked(const void* obs) {
-  const auto* const stack = static_cast<const uint8_t*>(obs);
+const uint8_t* FrameStore::stacked(const char* obs) {
+  const auto* const stack = reinterpret_cast<const uint8_t*>(obs);
   if (scratch_.empty()) return stack;
   const int64_t k = layout_.stack, item = layout_.item_bytes, elements = layout_.frame_bytes / item;
   const bool done = with_item(item, [&](auto x) {
@@ -220,10 +220,8 @@ void FrameStore::release(Stream& stream, int64_t first) {
   stream.first = first;
 }
 
-void FrameStore::write(int64_t first, int64_t n, const void* obs, const void* next_obs) {
+void FrameStore::write(int64_t first, int64_t n, const char* obs, const char* next_obs) {
   const int64_t envs = layout_.num_envs, bytes = obs_bytes();
-  const auto* const x = static_cast<const uint8_t*>(obs);
-  const auto* const y = static_cast<const uint8_t*>(next_obs);
   written_.resize(static_cast<size_t>(n));
   struct Mark {
     int64_t end, tail;
@@ -235,8 +233,8 @@ void FrameStore::write(int64_t first, int64_t n, const void* obs, const void* ne
     for (int64_t i = 0; i < n; ++i) {
       Stream& stream = streams_[static_cast<size_t>((first + i) % envs)];
       Row& row = written_[static_cast<size_t>(i)];
-      row.obs = append(stream, stacked(x + i * bytes));
-      row.next_obs = y == nullptr ? kNone : append(stream, stacked(y + i * bytes));
+      row.obs = append(stream, stacked(obs + i * bytes));
+      row.next_obs = next_obs == nullptr ? kNone : append(stream, stacked(next_obs + i * bytes));
     }
   } catch (...) {
     for (size_t env = 0; env < streams_.size(); ++env) {
@@ -262,12 +260,12 @@ void FrameStore::clear() {
 
 // Reading
 
-void FrameStore::gather(const int64_t* rows, const int64_t* last, int64_t n, void* obs,
-                        void* next_obs) const {
+void FrameStore::gather(const int64_t* rows, const int64_t* last, int64_t n, char* obs,
+                        char* next_obs) const {
   const int64_t k = layout_.stack, bytes = obs_bytes(), envs = layout_.num_envs;
   const bool across = layout_.stack_last && k > 1;
-  auto* const to = static_cast<uint8_t*>(obs);
-  auto* const next_to = static_cast<uint8_t*>(next_obs);
+  auto* const to = reinterpret_cast<uint8_t*>(obs);
+  auto* const next_to = reinterpret_cast<uint8_t*>(next_obs);
   Frames frames[2];
   Plan plans[2];
   const auto prepare = [&](int64_t i) {

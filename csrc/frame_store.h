@@ -12,11 +12,12 @@
 #include <vector>
 
 #include "block_pool.h"
+#include "field_store.h"
 
 namespace fastrl {
 
 // Not thread-safe, but for gather() from several threads at once: its owner holds a lock.
-class FrameStore {
+class FrameStore final : public FieldStore {
  public:
   struct Layout {
     int64_t num_envs, steps;  // rows: a ring [steps, num_envs]
@@ -33,19 +34,15 @@ class FrameStore {
   int64_t rows() const { return layout_.num_envs * layout_.steps; }
   int64_t obs_bytes() const { return layout_.stack * layout_.frame_bytes; }
   // Memory of the frames now held, of the rows and of the blocks' addresses.
-  int64_t nbytes() const;
+  int64_t nbytes() const override;
 
-  // Overwrites rows [first, first + n), whole steps: the observations, and those that follow them unless
-  // null. Steps come in the order of the ring. Throws std::bad_alloc; all is then as before.
-  void write(int64_t first, int64_t n, const void* obs, const void* next_obs);
-
-  // The observations of n rows into `obs` [n, ...], and those that follow `last` rows into `next_obs` [n,
-  // ...]; either output may be null. The rows are written, and `last` with a next observation.
-  void gather(const int64_t* rows, const int64_t* last, int64_t n, void* obs, void* next_obs) const;
+  // The rows are written, and those in `last` with an observation that follows.
+  void write(int64_t first, int64_t n, const char* obs, const char* next_obs) override;
+  void gather(const int64_t* rows, const int64_t* last, int64_t n, char* obs, char* next_obs) const override;
+  void clear() override;
 
   bool holds(int64_t row) const { return rows_[row].obs != kNone; }
   bool holds_next(int64_t row) const { return rows_[row].next_obs != kNone; }
-  void clear();
 
   // For saving: positions [first, end) of a stream are held and never change; a row is two packed references.
   struct Extent {
@@ -74,7 +71,7 @@ class FrameStore {
 
   const uint8_t* frame(const Stream& stream, int64_t position) const;
   const uint8_t* frame_of(const Stream& stream, int64_t reference, int64_t slot) const;
-  const uint8_t* stacked(const void* obs);
+  const uint8_t* stacked(const char* obs);
   int64_t append(Stream& stream, const uint8_t* stack);
   bool equal(const Stream& stream, const uint8_t* stack, int64_t shift) const;
   void push(Stream& stream, const uint8_t* frames, int64_t count);
