@@ -38,7 +38,7 @@ def steps() -> Iterator[tuple[int, np.ndarray, np.ndarray, bool]]:
 
 
 def right(_: Any, batch: tuple[np.ndarray, np.ndarray, np.ndarray, bool]) -> bool:
-    """Whether observations and next ones are those of the steps drawn; of some peers, where no episode ends."""
+    """Whether observations and next ones are those of the steps drawn; of some peers, but at ends."""
     step, obs, next_obs, exact = batch
     if obs.shape != (BATCH, 4, *FRAME) or next_obs.shape != obs.shape:
         return False
@@ -144,7 +144,7 @@ def sb3(shared: bool) -> Cycle:
 
 
 def torchrl() -> Cycle:
-    """TorchRL's buffer in memory, uniform: its prioritized sampler needs an extension that its wheels lack."""
+    """TorchRL's buffer in memory, uniform: its prioritized sampler needs what its wheels lack."""
     import torch
     from tensordict import TensorDict
     from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
@@ -174,7 +174,7 @@ PEERS: dict[str, tuple[bool, Callable[[], Cycle]]] = {
     "SB3, optimize_memory_usage*": (False, lambda: sb3(True)),
     "TorchRL": (False, torchrl),
 }
-"""Name to whether it draws by priority, and its maker. *: where an episode is truncated, its next observation is
+"""Name to whether it draws by priority, and its maker. *: where an episode is truncated, the next observation is
 another."""
 
 
