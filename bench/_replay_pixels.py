@@ -174,8 +174,7 @@ PEERS: dict[str, tuple[bool, Callable[[], Cycle]]] = {
     "SB3, optimize_memory_usage*": (False, lambda: sb3(True)),
     "TorchRL": (False, torchrl),
 }
-"""Name to whether it draws by priority, and its maker. *: where an episode is truncated, the next observation is
-another."""
+"""Name to whether it draws by priority, and its maker. *: at a truncation, the next observation is wrong."""
 
 
 def _made(make: Callable[[], Cycle], name: str) -> Cycle | None:

@@ -250,6 +250,76 @@ class ReturnNormalizer:
         Takes in one step; False, and no change, if the variance is not finite.
         """
 
+class Replay:
+    """
+    A ring of transitions; see csrc/replay.h and fastrl.replay.
+    """
+    def __init__(
+        self,
+        steps: typing.SupportsInt | typing.SupportsIndex,
+        streams: typing.SupportsInt | typing.SupportsIndex,
+        fields: collections.abc.Sequence[
+            tuple[str, numpy.dtype[typing.Any], tuple[int, ...], str]
+        ],
+        terminated: str | None,
+        truncated: str | None,
+        window: typing.SupportsInt | typing.SupportsIndex,
+        gamma: typing.SupportsFloat | typing.SupportsIndex,
+        seed: typing.SupportsInt | typing.SupportsIndex,
+        priorities: tuple[
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsFloat | typing.SupportsIndex,
+        ]
+        | None,
+        flat: bool,
+    ) -> None: ...
+    def add(self, arg0: dict[str, typing.Any], arg1: typing.Any) -> int: ...
+    def clear(self) -> None: ...
+    def end_episode(
+        self, arg0: typing.SupportsInt | typing.SupportsIndex | None
+    ) -> None: ...
+    def gather(self, arg0: typing.Any, arg1: bool) -> dict[str, typing.Any]: ...
+    def restore(
+        self,
+        arg0: tuple[int, int, int, float],
+        arg1: typing.Any,
+        arg2: typing.Any,
+        arg3: dict[str, typing.Any],
+    ) -> None: ...
+    def sample(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.Any,
+        arg2: bool,
+    ) -> dict[str, typing.Any]: ...
+    def sample_prioritized(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.Any,
+        arg2: typing.SupportsFloat | typing.SupportsIndex,
+        arg3: bool,
+        arg4: bool,
+    ) -> dict[str, typing.Any]: ...
+    def state(
+        self,
+    ) -> tuple[
+        tuple[int, int, int, float],
+        numpy.typing.NDArray[numpy.uint8],
+        typing.Any,
+        dict[str, typing.Any],
+    ]: ...
+    def update_priorities(self, arg0: typing.Any, arg1: typing.Any) -> None: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def max_priority(self) -> float: ...
+    @property
+    def next_row(self) -> int: ...
+    @property
+    def stored(self) -> int: ...
+
 class TransitionTable:
     """
     A finite MDP for stepping; see csrc/transition_table.h.

@@ -38,6 +38,7 @@ ARROWS = {
     "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE | {"normalize"},
     "normalize": BASE,
+    "replay": BASE | {"checkpoint", "state"},
     "sources": MIDDLE,
     "minibatches": {"sequences", "sources"},
     "recurrent": {"networks", "sequences", "policies", "sources", "minibatches"},

@@ -1,0 +1,1 @@
+"""Replay: draws in proportion to priorities."""
