@@ -54,7 +54,7 @@ class PyReplay {
   PyReplay(int64_t steps, int64_t streams, const std::vector<FieldArgument>& fields,
            const std::optional<std::string>& terminated, const std::optional<std::string>& truncated,
            int64_t window, double gamma, uint64_t seed,
-           const std::optional<std::pair<double, double>>& priorities, bool flat,
+           const std::optional<std::tuple<double, double, bool>>& priorities, bool flat,
            const std::vector<FramesArgument>& frames)
       : flat_(flat) {
     if (steps < 1 || streams < 1 || steps > kMostRows / streams || window < 1)
@@ -77,7 +77,7 @@ class PyReplay {
       places.push_back(place);
     }
     ReplayPriorities chosen{};
-    if (priorities) chosen = {priorities->first, priorities->second};
+    if (priorities) chosen = {std::get<0>(*priorities), std::get<1>(*priorities), std::get<2>(*priorities)};
     std::vector<std::unique_ptr<FieldStore>> stores;
     for (const auto& [current, following, stack, last] : frames) {
       const NamedField& named = fields_.field.at(static_cast<size_t>(current));
@@ -137,17 +137,20 @@ class PyReplay {
     return Fields(batch.result);
   }
 
-  Fields sample_prioritized(int64_t n, py::handle out, double beta, bool stratified, bool batch_reference) {
+  Fields sample_prioritized(int64_t n, py::handle out, double beta, bool stratified, int scale) {
     if (!(beta >= 0) || beta > std::numeric_limits<double>::max())
       throw py::value_error("sample: beta must be finite and >= 0, got " +
                             std::string(py::str(py::float_(beta))));
+    if (scale < 0 || scale > static_cast<int>(WeightScale::uniform))
+      throw py::value_error("sample: no such scale");
     Batch batch(fields_, "sample", n, out, true, replay_->window() > 1);
     int64_t stored = 0;
     bool drawn = false;
     guarded<Reading>(n, [&] {
       stored = replay_->stored();
       if (stored == 0 && n > 0) return;
-      drawn = n == 0 || replay_->draw(n, {stratified, batch_reference, beta}, batch.index, batch.weight);
+      drawn = n == 0 || replay_->draw(n, {stratified, static_cast<WeightScale>(scale), beta}, batch.index,
+                                      batch.weight);
       if (drawn) replay_->gather(batch.index, n, batch.field.data(), batch.discount);
     });
     if (!drawn && stored > 0) throw py::value_error("sample: a stored priority must be > 0, all are 0");
@@ -376,7 +379,7 @@ void register_replay(py::module_& m) {
   py::class_<PyReplay>(m, "Replay", "A ring of transitions; see csrc/replay.h and fastrl.replay.")
       .def(py::init<int64_t, int64_t, const std::vector<FieldArgument>&, const std::optional<std::string>&,
                     const std::optional<std::string>&, int64_t, double, uint64_t,
-                    const std::optional<std::pair<double, double>>&, bool,
+                    const std::optional<std::tuple<double, double, bool>>&, bool,
                     const std::vector<FramesArgument>&>(),
            py::arg("steps"), py::arg("streams"), py::arg("fields"), py::arg("terminated"),
            py::arg("truncated"), py::arg("window"), py::arg("gamma"), py::arg("seed"), py::arg("priorities"),

@@ -87,6 +87,7 @@ Replay::Replay(const ReplayOptions& options, std::vector<ReplayField> fields,
   if (priorities == nullptr) return;
   priorities_ = *priorities;
   tree_ = std::make_unique<SumTree>(capacity_);
+  if (priorities_.of_stored) largest_ = std::make_unique<LargestLeaf>(capacity_);
 }
 
 int64_t Replay::bytes() const {
@@ -97,45 +98,66 @@ int64_t Replay::bytes() const {
 
 double Replay::max_priority() const { return max_priority_; }
 
-double Replay::new_leaf() const {
-  double leaf, largest = 0;
-  fastrl::to_leaves(&max_priority_, 1, priorities_.eps, priorities_.alpha, &leaf, &largest);
+double Replay::new_leaf() {
+  double leaf = largest_ == nullptr ? 0 : largest_->get(tree_->leaves()), unused = 0;
+  if (leaf > 0) return leaf;
+  const double priority = largest_ == nullptr ? max_priority_ : 1;
+  fastrl::to_leaves(&priority, 1, priorities_.eps, priorities_.alpha, &leaf, &unused);
   return leaf;
+}
+
+template <class Row, class Change>
+void Replay::change_leaves(int64_t n, Row row, Change change) {
+  if (largest_ != nullptr)
+    for (int64_t i = 0; i < n; ++i) largest_->before(row(i), tree_->get(row(i)));
+  change();
+  if (largest_ != nullptr)
+    for (int64_t i = 0; i < n; ++i) largest_->after(row(i), tree_->get(row(i)));
 }
 
 int64_t Replay::add(int64_t n, const char* const* field, const uint8_t* flags, const double* leaf,
                     double largest) {
   const int64_t first = next_;
+  const double common = tree_ != nullptr && leaf == nullptr ? new_leaf() : 0;
   for (int64_t done = 0; done < n;) {
     const int64_t rows = std::min(n - done, capacity_ - next_);
     write(next_, rows, field, done, flags + done);
-    if (tree_ != nullptr) {
-      if (leaf == nullptr) {
-        tree_->fill(next_, rows, new_leaf());
-      } else {
-        int64_t row[kBlock];
-        for (int64_t begin = 0; begin < rows; begin += kBlock) {
-          const int64_t m = std::min(kBlock, rows - begin);
-          for (int64_t i = 0; i < m; ++i) row[i] = next_ + begin + i;
-          tree_->set(row, leaf + done + begin, m);
-        }
-      }
-    }
+    if (tree_ != nullptr) write_leaves(rows, leaf == nullptr ? nullptr : leaf + done, common);
     next_ = next_ + rows == capacity_ ? 0 : next_ + rows;
+    added_ += rows;
+    stored_ = std::min(capacity_, added_);
     done += rows;
   }
   if (leaf != nullptr) max_priority_ = std::max(max_priority_, largest);
-  added_ += n;
-  stored_ = std::min(capacity_, added_);
   return first;
+}
+
+void Replay::write_leaves(int64_t n, const double* leaf, double common) {
+  const auto place = [&](int64_t i) { return next_ + i; };
+  change_leaves(n, place, [&] {
+    if (leaf == nullptr) return tree_->fill(next_, n, common);
+    int64_t row[kBlock];
+    for (int64_t begin = 0; begin < n; begin += kBlock) {
+      const int64_t m = std::min(kBlock, n - begin);
+      for (int64_t i = 0; i < m; ++i) row[i] = place(begin + i);
+      tree_->set(row, leaf + begin, m);
+    }
+  });
 }
 
 void Replay::write(int64_t first, int64_t n, const char* const* field, int64_t source, const uint8_t* flags) {
   const auto from = [&](int f) {
     return f < 0 ? nullptr : field[f] + source * fields_[static_cast<size_t>(f)].bytes;
   };
-  for (size_t s = 0; s < stores_.size(); ++s)  // first: they may find no memory
-    stores_[s]->write(first, n, from(pairs_[s].current), from(pairs_[s].following));
+  for (size_t s = 0; s < stores_.size(); ++s) {  // first: they may find no memory
+    try {
+      stores_[s]->prepare(first, n, from(pairs_[s].current), from(pairs_[s].following));
+    } catch (...) {
+      for (size_t prepared = 0; prepared < s; ++prepared) stores_[prepared]->drop();
+      throw;
+    }
+  }
+  for (const auto& store : stores_) store->commit(first, n);
   for (size_t f = 0; f < fields_.size(); ++f) {
     const ReplayField& to = fields_[f];
     if (to.store >= 0) continue;
@@ -152,7 +174,8 @@ void Replay::end_episode(int64_t stream) {
 }
 
 void Replay::clear() {
-  if (tree_ != nullptr) tree_->fill(0, stored_, 0);
+  if (tree_ != nullptr)
+    change_leaves(stored_, [](int64_t i) { return i; }, [&] { tree_->fill(0, stored_, 0); });
   stored_ = next_ = added_ = 0;
   max_priority_ = 1;
   for (const auto& store : stores_) store->clear();
@@ -178,8 +201,11 @@ bool Replay::draw(int64_t n, const PriorityDraw& how, int64_t* row, float* weigh
   }
   tree_->sample(options_.seed, counter, n, how.stratified, row, value);
   if (weight == nullptr || n == 0) return true;
-  const double least = how.batch_reference ? *std::min_element(value, value + n) : tree_->min();
-  importance_weights(value, n, how.beta, least, weight);
+  const double reference = how.scale == WeightScale::batch ? *std::min_element(value, value + n)
+                           : how.scale == WeightScale::buffer
+                               ? tree_->min()
+                               : tree_->total() / static_cast<double>(tree_->count());
+  importance_weights(value, n, how.beta, reference, weight);
   return true;
 }
 
@@ -292,7 +318,7 @@ void Replay::copy(int64_t window, const int64_t* row, int64_t n, char* const* fi
 }
 
 void Replay::set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest) {
-  tree_->set(row, leaf, n);
+  change_leaves(n, [&](int64_t i) { return row[i]; }, [&] { tree_->set(row, leaf, n); });
   max_priority_ = std::max(max_priority_, largest);
 }
 

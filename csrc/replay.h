@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "field_store.h"
+#include "largest_leaf.h"
 #include "sum_tree.h"
 
 namespace fastrl {
@@ -69,6 +70,7 @@ struct ReplayField {
 
 struct ReplayPriorities {
   double alpha, eps;
+  bool of_stored;  // a new row gets the largest priority that is stored, not the largest ever given
 };
 
 struct ReplayOptions {
@@ -78,10 +80,13 @@ struct ReplayOptions {
   uint64_t seed = 0;
 };
 
+// The weight that becomes 1: the batch's largest, the buffer's largest, or the one of a uniform draw.
+enum class WeightScale : uint8_t { batch, buffer, uniform };
+
 // How rows are drawn in proportion to their priorities.
 struct PriorityDraw {
   bool stratified;
-  bool batch_reference;  // weights are divided by the batch's largest, else by the buffer's
+  WeightScale scale;
   double beta;
 };
 
@@ -154,7 +159,11 @@ class Replay {
   void windows(const int64_t* row, int64_t n, int64_t* last, int64_t* length) const;
   void copy(int64_t window, const int64_t* row, int64_t n, char* const* field, float* discount) const;
   void sum(const ReplayField& field, const int64_t* row, const int64_t* length, int64_t n, char* out) const;
-  double new_leaf() const;
+  double new_leaf();
+  void write_leaves(int64_t n, const double* leaf, double common);
+  // Changes the leaves of the n rows row(i).
+  template <class Row, class Change>
+  void change_leaves(int64_t n, Row row, Change change);
 
   ReplayOptions options_;
   std::vector<ReplayField> fields_;
@@ -173,6 +182,7 @@ class Replay {
 
   std::unique_ptr<SumTree> tree_;
   ReplayPriorities priorities_{};
+  std::unique_ptr<LargestLeaf> largest_;  // null: not asked for
   double max_priority_ = 1;
 };
 

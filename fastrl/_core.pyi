@@ -286,6 +286,7 @@ class Replay:
         priorities: tuple[
             typing.SupportsFloat | typing.SupportsIndex,
             typing.SupportsFloat | typing.SupportsIndex,
+            bool,
         ]
         | None,
         flat: bool,
@@ -323,7 +324,7 @@ class Replay:
         arg1: typing.Any,
         arg2: typing.SupportsFloat | typing.SupportsIndex,
         arg3: bool,
-        arg4: bool,
+        arg4: typing.SupportsInt | typing.SupportsIndex,
     ) -> dict[str, typing.Any]: ...
     def state(
         self,
@@ -344,6 +345,57 @@ class Replay:
     def next_row(self) -> int: ...
     @property
     def stored(self) -> int: ...
+
+class SumTree:
+    """
+    What fastrl.kernels.SumTree calls; see csrc/sum_tree.h.
+    """
+    def __init__(
+        self,
+        capacity: typing.SupportsInt | typing.SupportsIndex,
+        alpha: typing.SupportsFloat | typing.SupportsIndex,
+        eps: typing.SupportsFloat | typing.SupportsIndex,
+        seed: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def find(self, arg0: typing.Any) -> typing.Any: ...
+    def get(self, arg0: typing.Any) -> typing.Any: ...
+    def leaves(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    def load(
+        self,
+        arg0: typing.Any,
+        arg1: typing.SupportsFloat | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+        arg3: typing.SupportsInt | typing.SupportsIndex,
+    ) -> bool: ...
+    def min(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+    ) -> float: ...
+    def sample(
+        self,
+        arg0: typing.Any,
+        arg1: typing.Any,
+        arg2: typing.Any,
+        arg3: typing.Any,
+        arg4: typing.Any,
+    ) -> typing.Any: ...
+    def sum(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+    ) -> float: ...
+    def update(self, arg0: typing.Any, arg1: typing.Any) -> bool: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def counter(self) -> int: ...
+    @property
+    def largest(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def total(self) -> float: ...
 
 class TransitionTable:
     """

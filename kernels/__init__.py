@@ -28,9 +28,11 @@ from fastrl.kernels.losses import (
     ppo_multi_categorical,
 )
 from fastrl.kernels.network import adam_step, polyak
+from fastrl.kernels.replay import SumTree
 from fastrl.kernels.returns import gae
 
 __all__ = [
+    "SumTree",
     "adam_step",
     "categorical_entropy",
     "categorical_log_prob",

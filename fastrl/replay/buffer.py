@@ -89,7 +89,7 @@ class ReplayBuffer:
         shared: tuple[str | Sequence[str] | None, str | Sequence[str] | None],
         default_dtype: DTypeLike,
         seed: int | None,
-        priorities: tuple[float, float] | None,
+        priorities: tuple[float, float, bool] | None,
         *,
         flat: bool,
     ) -> None:

@@ -10,17 +10,19 @@ from numpy.typing import DTypeLike
 from fastrl.kernels._check import require_choice
 from fastrl.replay.buffer import ReplayBuffer, _as_torch
 
+_SCALES = ("batch", "buffer", None)  # WeightScale of csrc/replay.h
+
 
 class PrioritizedReplayBuffer(ReplayBuffer):
     """The last transitions, to be drawn in proportion to a power of their priorities.
 
     ::
 
-        P(i) = (p_i + ε)^α / Σ_j (p_j + ε)^α,    w_i = (P(i) / P_min)^-β
+        P(i) = (p_i + ε)^α / Σ_j (p_j + ε)^α,    w_i = (P(i) / min_j P(j))^-β
 
-    A row's priority p is given when it is added, or is the largest so far (1 at first), and changes by
-    :meth:`update_priorities`, usually to the absolute TD error. α is applied once, when p is stored. A row of
-    p + ε = 0 is never drawn.
+    the minimum over the batch, or as ``normalize`` says. A row's priority p is given when it is added, or is
+    the largest so far, and changes by :meth:`update_priorities`, usually to the absolute TD error. α is
+    applied once, when p is stored. A row of p + ε = 0 is never drawn.
 
     Source: Schaul et al. 2016, Prioritized experience replay, equation 1 and section 3.4.
     """
@@ -38,8 +40,9 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         stack_compress: str | Sequence[str] | None = None,
         default_dtype: DTypeLike = np.float32,
         seed: int | None = None,
-        draws: str = "stratified",
-        weights: str = "batch",
+        stratified: bool = True,
+        normalize: str | None = "batch",
+        new_priority: str = "ever",
     ) -> None:
         """An empty buffer; see :class:`ReplayBuffer` for what is not said here.
 
@@ -54,26 +57,31 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             stack_compress: fields that are stacks of frames.
             default_dtype: of fields that name none.
             seed: of the draws.
-            draws: ``"stratified"``: one row from each of batch_size equal parts of the total; ``"iid"``:
-                independent.
-            weights: what the weights' largest, 1, is taken over: the ``"batch"``, or the ``"buffer"``.
+            stratified: draw one row from each of batch_size equal parts of the total; False: independently.
+            normalize: which weight is 1: the largest of the ``"batch"`` or of the ``"buffer"``; None: the one
+                of a row as likely as in a uniform draw, w = (N · P)^-β.
+            new_priority: of a row that is added without one: the largest ``"ever"`` given, at least 1, or the
+                largest ``"stored"``, which forgets (1 if all are 0).
 
         Raises:
             TypeError, ValueError: an argument that will not do.
             MemoryError: the buffer does not fit in memory.
         """
-        self._prioritize(alpha, eps, draws, weights)
-        shared, priorities = (next_of, stack_compress), (self.alpha, self.eps)
-        self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, priorities, flat=False)
+        options = self._prioritize(alpha, eps, stratified, normalize, new_priority)
+        shared = (next_of, stack_compress)
+        self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, options, flat=False)
 
-    def _prioritize(self, alpha: float, eps: float, draws: str, weights: str) -> None:
+    def _prioritize(
+        self, alpha: float, eps: float, stratified: bool, normalize: str | None, new_priority: str
+    ) -> tuple[float, float, bool]:
         for name, value in (("alpha", alpha), ("eps", eps)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"replay: {name} must be finite and >= 0, got {value}")
-        require_choice("replay", "draws", draws, ("stratified", "iid"))
-        require_choice("replay", "weights", weights, ("batch", "buffer"))
+        require_choice("replay", "normalize", normalize, _SCALES)
+        require_choice("replay", "new_priority", new_priority, ("ever", "stored"))
         self.alpha, self.eps = float(alpha), float(eps)
-        self._stratified, self._by_batch = draws == "stratified", weights == "batch"
+        self._stratified, self._scale = bool(stratified), _SCALES.index(normalize)
+        return self.alpha, self.eps, new_priority == "stored"
 
     def add(self, *, priorities: Any = None, **fields: Any) -> int:
         """Store transitions; the row of the first. See :meth:`ReplayBuffer.add`.
@@ -105,7 +113,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             TypeError, ValueError: the buffer is empty, all its priorities are 0, or ``out`` does not fit;
                 nothing is drawn.
         """
-        batch = self._core.sample_prioritized(batch_size, out, beta, self._stratified, self._by_batch)
+        batch = self._core.sample_prioritized(batch_size, out, beta, self._stratified, self._scale)
         return batch if output == "numpy" else _as_torch(batch, output, out)
 
     def update_priorities(self, indexes: Any, priorities: Any) -> None:
@@ -122,7 +130,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self._core.update_priorities(indexes, priorities)
 
     def get_max_priority(self) -> float:
-        """The largest priority ever given, 1 at least: what new rows get."""
+        """The largest priority ever given, at least 1."""
         return self._core.max_priority
 
     def _config(self) -> dict[str, Any]:
