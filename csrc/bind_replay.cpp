@@ -258,9 +258,15 @@ class PyReplay {
     if (to.added < 0 || to.added % replay_->streams() != 0)
       throw py::value_error("load_state: added must be whole steps of all environments");
     const int64_t n = std::min(to.added, replay_->capacity());
-    const auto* flag = data_of<const uint8_t>(flags, "load_state", "flags", {n});
+    const auto* flag = column<uint8_t>(flags, n, "flags");
+    if (std::any_of(flag, flag + n, [](uint8_t x) { return x > (kTerminated | kTruncated); }))
+      throw py::value_error("load_state: flags must be at most 3");
     const double* leaf = nullptr;
-    if (replay_->prioritized()) leaf = data_of<const double>(leaves, "load_state", "leaves", {n});
+    if (replay_->prioritized()) {
+      leaf = column<double>(leaves, n, "leaves");
+      if (!std::all_of(leaf, leaf + n, [](double x) { return x >= 0 && x <= kLargestLeaf; }))
+        throw py::value_error("load_state: leaves must be finite, >= 0 and at most 2^960");
+    }
     std::vector<Values> values_of;
     const std::vector<const char*> data = read("load_state", fields, false, values_of);
     if (values_of[0].rows != n || !values_of[0].leading)
@@ -307,6 +313,16 @@ class PyReplay {
                               ", got " + described(x));
     }
     return data;
+  }
+
+  template <class Element>
+  static const Element* column(py::handle x, int64_t n, const char* name) {
+    const py::dtype dtype = py::dtype::of<Element>();
+    if (!is_plain(x, dtype) || py::detail::array_proxy(x.ptr())->nd != 1 ||
+        py::detail::array_proxy(x.ptr())->dimensions[0] != n)
+      throw py::value_error(std::string("load_state: ") + name + " must be " + std::string(py::str(dtype)) +
+                            " [" + std::to_string(n) + "], got " + described(x));
+    return static_cast<const Element*>(contents_of(x));
   }
 
   static void* contents_of(py::handle array) { return contents(array.ptr()); }

@@ -668,6 +668,15 @@ def categorical_sample(
     Draws action and writes it with its log-probability.
     """
 
+def discounted(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+) -> typing.Any: ...
 def gae(
     arg0: typing.Any,
     arg1: typing.Any,
@@ -677,6 +686,7 @@ def gae(
     arg5: typing.Any,
     arg6: typing.Any,
     arg7: typing.Any,
+    arg8: typing.Any,
 ) -> typing.Any: ...
 def gaussian_entropy(log_std: typing.Any, entropy: typing.Any) -> None:
     """
@@ -725,6 +735,16 @@ def isa_supported(name: str) -> bool:
     Whether this processor can run the named instruction set.
     """
 
+def n_step(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+) -> typing.Any: ...
 def normalize_advantage(advantage: typing.Any, out: typing.Any) -> None:
     """
     Writes the advantage with mean 0 and standard deviation 1.
@@ -745,6 +765,29 @@ def push_frames(
     only: bool,
     out: typing.Any,
 ) -> None: ...
+def q_lambda(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+    arg8: typing.Any,
+) -> typing.Any: ...
+def retrace(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+    arg8: typing.Any,
+    arg9: typing.Any,
+) -> typing.Any: ...
 def set_isa(name: str) -> None:
     """
     Use another instruction set (for tests).
@@ -756,3 +799,29 @@ def squash(
     """
     Writes tanh(u), scaled to [low, high].
     """
+
+def td_lambda(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+) -> typing.Any: ...
+def vtrace(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+    arg8: typing.Any,
+    arg9: typing.Any,
+    arg10: typing.Any,
+    arg11: typing.Any,
+    arg12: typing.Any,
+) -> typing.Any: ...

@@ -176,8 +176,9 @@ class ReplayBuffer:
             TypeError, ValueError: the buffer is empty, or holds fewer than ``batch_size`` rows when each may
                 be drawn once; ``out`` does not fit; nothing is drawn.
         """
+        torch = output != "numpy" and wants_torch(output, out)
         batch = self._core.sample(batch_size, out, replacement)
-        return batch if output == "numpy" else _as_torch(batch, output, out)
+        return as_torch(batch) if torch else batch
 
     def gather(self, indexes: Any, *, n_step: bool = True) -> dict[str, Any]:
         """The rows of these numbers, as :meth:`sample` returns them.
@@ -250,16 +251,13 @@ class ReplayBuffer:
             )
         if state["config"] != self._config():
             raise ValueError(f"load_state: config must be {self._config()}, got {state['config']}")
-        leaves, fields = state["leaves"], state["fields"]
-        if leaves is not None and not (np.isfinite(leaves).all() and (leaves >= 0).all()):
-            raise ValueError("load_state: leaves must be finite and >= 0")
         if not 0 <= state["max_priority"] < np.inf:
             raise ValueError(f"load_state: max_priority must be finite and >= 0, got {state['max_priority']}")
         for name in ("seed", "counter"):
             if not 0 <= operator.index(state[name]) < 2**64:
                 raise ValueError(f"load_state: {name} must be in [0, 2^64), got {state[name]}")
         position = tuple(state[name] for name in ("added", "seed", "counter", "max_priority"))
-        self._core.restore(position, state["flags"], leaves, dict(fields))
+        self._core.restore(position, state["flags"], state["leaves"], dict(state["fields"]))
 
     def save(self, path: Path | str) -> Path:
         """Write :meth:`state` to a folder with checksums, replacing an older save there; its absolute path.
@@ -296,10 +294,18 @@ class ReplayBuffer:
 _STATE = {"config", "added", "seed", "counter", "max_priority", "flags", "leaves", "fields"}
 
 
-def _as_torch(batch: dict[str, Any], output: str, out: object) -> dict[str, Any]:
+def wants_torch(output: str, out: object) -> bool:
+    """Whether a batch is to be new tensors.
+
+    Raises:
+        ValueError: no such output.
+    """
     require_choice("sample", "output", output, OUTPUTS)
-    if out is not None:
-        return batch
+    return output == "torch" and out is None
+
+
+def as_torch(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch's arrays as tensors that share their memory."""
     import torch
 
     return {name: torch.from_numpy(values) for name, values in batch.items()}

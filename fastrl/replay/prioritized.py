@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrl.kernels._check import require_choice
-from fastrl.replay.buffer import ReplayBuffer, _as_torch
+from fastrl.replay.buffer import ReplayBuffer, as_torch, wants_torch
 
 _SCALES = ("batch", "buffer", None)  # WeightScale of csrc/replay.h
 
@@ -113,8 +113,9 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             TypeError, ValueError: the buffer is empty, all its priorities are 0, or ``out`` does not fit;
                 nothing is drawn.
         """
+        torch = output != "numpy" and wants_torch(output, out)
         batch = self._core.sample_prioritized(batch_size, out, beta, self._stratified, self._scale)
-        return batch if output == "numpy" else _as_torch(batch, output, out)
+        return as_torch(batch) if torch else batch
 
     def update_priorities(self, indexes: Any, priorities: Any) -> None:
         """Give rows new priorities; of a row named twice, the last counts.
