@@ -119,8 +119,9 @@ def test_as_a_buffer_that_stores_all(
         row = envs.step()
         for buffer in (other, store, whole):
             buffer.add(**row)
-        assert_equal(other.sample(9), whole.sample(9))
-        assert_equal(store.sample(9), other.sample(9))
+        drawn = whole.sample(9)
+        assert_equal(other.sample(9), drawn)
+        assert_equal(store.sample(9), drawn)
 
 
 def test_stacks_without_next_ones() -> None:
