@@ -14,6 +14,7 @@
 #include <tuple>
 #include <vector>
 
+#include "frame_store.h"
 #include "replay.h"
 #include "replay_arguments.h"
 #include "replay_batch.h"
@@ -45,12 +46,17 @@ using Place =
     py::typing::Tuple<py::int_, py::int_, py::int_, py::float_>;  // added, seed, counter, max_priority
 using State = py::typing::Tuple<Place, py::array_t<uint8_t>, py::object, Fields>;
 
+// Fields kept as frames: the index of one, and of the one that follows it or -1; frames in a stack; is the
+// stack the last axis.
+using FramesArgument = std::tuple<int32_t, int32_t, int64_t, bool>;
+
 class PyReplay {
  public:
   PyReplay(int64_t steps, int64_t streams, const std::vector<FieldArgument>& fields,
            const std::optional<std::string>& terminated, const std::optional<std::string>& truncated,
            int64_t window, double gamma, uint64_t seed,
-           const std::optional<std::tuple<double, double, bool>>& priorities, bool flat)
+           const std::optional<std::tuple<double, double, bool>>& priorities, bool flat,
+           const std::vector<FramesArgument>& frames)
       : flat_(flat) {
     if (steps < 1 || streams < 1 || steps > kMostRows / streams || window < 1)
       throw py::value_error("replay: size must be in [num_envs, 2^31], and n >= 1");
@@ -73,9 +79,25 @@ class PyReplay {
     }
     ReplayPriorities chosen{};
     if (priorities) chosen = {std::get<0>(*priorities), std::get<1>(*priorities), std::get<2>(*priorities)};
-    replay_ =
-        std::make_unique<Replay>(ReplayOptions{steps, streams, window, gamma, seed}, std::move(places),
-                                 std::vector<std::unique_ptr<FieldStore>>{}, priorities ? &chosen : nullptr);
+    std::vector<std::unique_ptr<FieldStore>> stores;
+    for (const auto& [current, following, stack, last] : frames) {
+      const NamedField& named = fields_.field.at(static_cast<size_t>(current));
+      if (stack < 1 || stack > FrameStore::kMostFrames || named.bytes % stack != 0)
+        throw py::value_error("replay: a stack must have 1 to 128 frames");
+      ReplayField& place = places.at(static_cast<size_t>(current));
+      place.store = static_cast<int32_t>(stores.size());
+      if (following >= 0) {
+        ReplayField& after = places.at(static_cast<size_t>(following));
+        after.store = place.store;
+        after.is_following = true;
+        if (after.bytes != place.bytes)
+          throw py::value_error("replay: a field and the one that follows it must be alike");
+      }
+      stores.push_back(std::make_unique<FrameStore>(
+          FrameStore::Layout{streams, steps, stack, named.bytes / stack, named.itemsize, last}));
+    }
+    replay_ = std::make_unique<Replay>(ReplayOptions{steps, streams, window, gamma, seed}, std::move(places),
+                                       std::move(stores), priorities ? &chosen : nullptr);
   }
 
   int64_t add(const Fields& values, py::handle priorities) {
@@ -193,7 +215,7 @@ class PyReplay {
   int64_t next_row() { return looked_at(&Replay::next_row); }
   double max_priority() { return looked_at(&Replay::max_priority); }
   int64_t capacity() const { return replay_->capacity(); }
-  int64_t bytes() const { return replay_->bytes(); }
+  int64_t bytes() { return looked_at(&Replay::bytes); }
 
   // How far, flags, leaves (None: no priorities) and fields of the stored rows, the oldest first.
   State state() {
@@ -321,10 +343,11 @@ void register_replay(py::module_& m) {
   py::class_<PyReplay>(m, "Replay", "A ring of transitions; see csrc/replay.h and fastrl.replay.")
       .def(py::init<int64_t, int64_t, const std::vector<FieldArgument>&, const std::optional<std::string>&,
                     const std::optional<std::string>&, int64_t, double, uint64_t,
-                    const std::optional<std::tuple<double, double, bool>>&, bool>(),
+                    const std::optional<std::tuple<double, double, bool>>&, bool,
+                    const std::vector<FramesArgument>&>(),
            py::arg("steps"), py::arg("streams"), py::arg("fields"), py::arg("terminated"),
            py::arg("truncated"), py::arg("window"), py::arg("gamma"), py::arg("seed"), py::arg("priorities"),
-           py::arg("flat"))
+           py::arg("flat"), py::arg("frames"))
       .def("add", &PyReplay::add)
       .def("sample", &PyReplay::sample)
       .def("sample_prioritized", &PyReplay::sample_prioritized)

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "array.h"
+#include "recycled.h"
 
 namespace fastrl {
 
@@ -167,11 +168,27 @@ inline py::object new_rows(const NamedField& field, int64_t n) {
   Py_intptr_t shape[33] = {static_cast<Py_intptr_t>(n)};
   std::copy(field.shape.begin(), field.shape.end(), shape + 1);
   const auto& numpy = py::detail::npy_api::get();
-  Py_INCREF(field.dtype.ptr());  // stolen
-  auto array = py::reinterpret_steal<py::object>(numpy.PyArray_NewFromDescr_(
-      numpy.PyArray_Type_, field.dtype.ptr(), static_cast<int>(field.shape.size() + 1), shape, nullptr,
-      nullptr, 0, nullptr));
-  if (!array) throw py::error_already_set();
+  const auto bytes = static_cast<size_t>(n * field.bytes);
+  const auto array_on = [&](void* memory, int flags) {
+    Py_INCREF(field.dtype.ptr());  // stolen
+    auto array = py::reinterpret_steal<py::object>(numpy.PyArray_NewFromDescr_(
+        numpy.PyArray_Type_, field.dtype.ptr(), static_cast<int>(field.shape.size() + 1), shape, nullptr,
+        memory, flags, nullptr));
+    if (!array) throw py::error_already_set();
+    return array;
+  };
+  if (bytes < Recycled::kLeast) return array_on(nullptr, 0);
+  struct Owned {
+    void* memory;
+    size_t bytes;
+    ~Owned() { Recycled::instance().give(memory, bytes); }
+  };
+  auto* const owned = new Owned{Recycled::instance().take(bytes), bytes};
+  const py::capsule owner(owned, [](void* x) { delete static_cast<Owned*>(x); });
+  using Api = py::detail::npy_api;
+  auto array = array_on(owned->memory,
+                        Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_WRITEABLE_);
+  if (numpy.PyArray_SetBaseObject_(array.ptr(), owner.inc_ref().ptr()) != 0) throw py::error_already_set();
   return array;
 }
 

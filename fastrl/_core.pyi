@@ -290,6 +290,14 @@ class Replay:
         ]
         | None,
         flat: bool,
+        frames: collections.abc.Sequence[
+            tuple[
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                bool,
+            ]
+        ],
     ) -> None: ...
     def add(self, arg0: dict[str, typing.Any], arg1: typing.Any) -> int: ...
     def clear(self) -> None: ...

@@ -214,7 +214,7 @@ BAD_BUFFERS = [
     ({"num_envs": 6}, ValueError, r"size must be in \[num_envs = 6, 2\^31\]"),
     ({"env_dict": {}}, TypeError, "env_dict must be a dict of fields"),
     ({"env_dict": {"weights": {}}}, ValueError, "none of indexes, weights"),
-    ({"env_dict": {"x": {"dtypes": int}}}, ValueError, "x must be a dict of shape and dtype"),
+    ({"env_dict": {"x": {"dtypes": int}}}, ValueError, "x must be a dict of shape, dtype"),
     ({"env_dict": {"x": {"shape": (2, 0)}}}, ValueError, "the shape of x must be at least 1"),
     ({"env_dict": {"x": {"shape": "large"}}}, TypeError, "the shape of x must be integers"),
     ({"env_dict": {"x": {"dtype": object}}}, TypeError, "the dtype of x must be one of"),
