@@ -67,6 +67,13 @@ class SumTree:
     def __repr__(self) -> str:
         return f"SumTree({self._capacity}, alpha={self._alpha:g}, eps={self._eps:g}, total={self.total:g})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"capacity": self._capacity, "alpha": self._alpha, "eps": self._eps, "state": self.state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        SumTree.__init__(self, state["capacity"], alpha=state["alpha"], eps=state["eps"], seed=0)
+        self.load_state(state["state"])
+
     @property
     def alpha(self) -> float:
         """Exponent α of the priorities."""
