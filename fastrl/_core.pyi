@@ -284,6 +284,7 @@ class SumTree:
         arg3: typing.Any,
         arg4: typing.Any,
     ) -> typing.Any: ...
+    def set_leaves(self, arg0: typing.Any, arg1: typing.Any) -> bool: ...
     def sum(
         self,
         arg0: typing.SupportsInt | typing.SupportsIndex,

@@ -69,20 +69,20 @@ class SegmentTree:
         return self._tree.prefix_index(float(value))
 
 
-class PrioritizedReplayBuffer(data.PrioritizedReplayBuffer):  # type: ignore[misc]
+class PrioritizedReplayBuffer(data.PrioritizedReplayBuffer):
     """``tianshou.data.PrioritizedReplayBuffer`` on a compiled tree; same arguments and results."""
 
     def __init__(self, size: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(size, *args, **kwargs)
-        self.weight = SegmentTree(size)
+        self.weight = SegmentTree(size)  # type: ignore[assignment]
 
 
-class PrioritizedVectorReplayBuffer(data.PrioritizedVectorReplayBuffer):  # type: ignore[misc]
+class PrioritizedVectorReplayBuffer(data.PrioritizedVectorReplayBuffer):
     """``tianshou.data.PrioritizedVectorReplayBuffer`` on a compiled tree; same arguments and results."""
 
     def __init__(self, total_size: int, buffer_num: int, **kwargs: Any) -> None:
         super().__init__(total_size, buffer_num, **kwargs)
-        self.weight = SegmentTree(self.maxsize)
+        self.weight = SegmentTree(self.maxsize)  # type: ignore[assignment]
 
 
 def gae(

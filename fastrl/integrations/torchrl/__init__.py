@@ -1,0 +1,15 @@
+"""TorchRL's prioritized sampler and value functions on compiled kernels.
+
+from fastrl.integrations.torchrl import PrioritizedSampler   # instead of
+torchrl.data.replay_buffers.samplers' buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(size),
+sampler=PrioritizedSampler(size, 0.6, 0.4))
+"""
+
+from fastrl import extras
+
+extras.require("torchrl", "fastrl.integrations.torchrl")
+
+# After the error that says what is missing.
+from fastrl.integrations.torchrl.sampler import PrioritizedSampler  # noqa: E402
+
+__all__ = ["PrioritizedSampler"]
