@@ -15,6 +15,8 @@ void register_distributions(py::module_& m);
 void register_network(py::module_& m);
 void register_normalize(py::module_& m);
 void register_frames(py::module_& m);
+void register_frame_store(py::module_& m);
+void register_replay(py::module_& m);
 void register_sum_tree(py::module_& m);
 void register_transition_table(py::module_& m);
 void register_envs(py::module_& m);
@@ -47,6 +49,8 @@ PYBIND11_MODULE(_core, m) {
   register_network(m);
   register_normalize(m);
   register_frames(m);
+  register_frame_store(m);
+  register_replay(m);
   register_sum_tree(m);
   register_transition_table(m);
   register_envs(m);

@@ -29,7 +29,7 @@ from fastrl.kernels.losses import (
 )
 from fastrl.kernels.network import adam_step, polyak
 from fastrl.kernels.replay import SumTree
-from fastrl.kernels.returns import gae
+from fastrl.kernels.returns import discounted, gae, n_step, q_lambda, retrace, td_lambda, vtrace
 
 __all__ = [
     "SumTree",
@@ -38,6 +38,7 @@ __all__ = [
     "categorical_log_prob",
     "categorical_mode",
     "categorical_sample",
+    "discounted",
     "gae",
     "gaussian_entropy",
     "gaussian_log_prob",
@@ -48,12 +49,17 @@ __all__ = [
     "multi_categorical_log_prob",
     "multi_categorical_mode",
     "multi_categorical_sample",
+    "n_step",
     "normalize_advantage",
     "polyak",
     "ppo_categorical",
     "ppo_gaussian",
     "ppo_multi_categorical",
     "push_frames",
+    "q_lambda",
+    "retrace",
     "squash",
     "squashed_gaussian_log_prob",
+    "td_lambda",
+    "vtrace",
 ]
