@@ -10,6 +10,16 @@ from fastrl import extras
 extras.require("torchrl", "fastrl.integrations.torchrl")
 
 # After the error that says what is missing.
+from fastrl.integrations.torchrl.functional import (  # noqa: E402
+    generalized_advantage_estimate,
+    td_lambda_return_estimate,
+    vtrace_advantage_estimate,
+)
 from fastrl.integrations.torchrl.sampler import PrioritizedSampler  # noqa: E402
 
-__all__ = ["PrioritizedSampler"]
+__all__ = [
+    "PrioritizedSampler",
+    "generalized_advantage_estimate",
+    "td_lambda_return_estimate",
+    "vtrace_advantage_estimate",
+]
