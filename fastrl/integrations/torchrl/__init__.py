@@ -10,6 +10,7 @@ from fastrl import extras
 extras.require("torchrl", "fastrl.integrations.torchrl")
 
 # After the error that says what is missing.
+from fastrl.integrations.torchrl.estimators import GAE, TDLambdaEstimator, VTrace  # noqa: E402
 from fastrl.integrations.torchrl.functional import (  # noqa: E402
     generalized_advantage_estimate,
     td_lambda_return_estimate,
@@ -18,7 +19,10 @@ from fastrl.integrations.torchrl.functional import (  # noqa: E402
 from fastrl.integrations.torchrl.sampler import PrioritizedSampler  # noqa: E402
 
 __all__ = [
+    "GAE",
     "PrioritizedSampler",
+    "TDLambdaEstimator",
+    "VTrace",
     "generalized_advantage_estimate",
     "td_lambda_return_estimate",
     "vtrace_advantage_estimate",
