@@ -15,6 +15,7 @@ void register_distributions(py::module_& m);
 void register_network(py::module_& m);
 void register_normalize(py::module_& m);
 void register_frames(py::module_& m);
+void register_distributional(py::module_& m);
 void register_transition_table(py::module_& m);
 void register_envs(py::module_& m);
 void register_rollout(py::module_& m);
@@ -46,6 +47,7 @@ PYBIND11_MODULE(_core, m) {
   register_network(m);
   register_normalize(m);
   register_frames(m);
+  register_distributional(m);
   register_transition_table(m);
   register_envs(m);
   register_rollout(m);

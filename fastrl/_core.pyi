@@ -472,6 +472,8 @@ def adam_step(
     eps: typing.SupportsFloat | typing.SupportsIndex,
     max_norm: typing.SupportsFloat | typing.SupportsIndex,
 ) -> float: ...
+def c51_loss(*args) -> typing.Any: ...
+def c51_project(*args) -> typing.Any: ...
 def categorical_entropy(
     logits: typing.Any,
     entropy: typing.Any,
@@ -521,6 +523,7 @@ def categorical_sample(
     Draws action and writes it with its log-probability.
     """
 
+def expectation(*args) -> typing.Any: ...
 def gae(
     arg0: typing.Any,
     arg1: typing.Any,
@@ -568,6 +571,7 @@ def grayscale_resize(
     height: typing.SupportsInt | typing.SupportsIndex,
     width: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
+def hl_gauss(*args) -> typing.Any: ...
 def isa() -> str:
     """
     Name of the instruction set in use.
@@ -598,6 +602,7 @@ def push_frames(
     only: bool,
     out: typing.Any,
 ) -> None: ...
+def quantile_huber(*args) -> typing.Any: ...
 def set_isa(name: str) -> None:
     """
     Use another instruction set (for tests).

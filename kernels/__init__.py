@@ -5,6 +5,14 @@ if __name__ != "fastrl.kernels":
         f"import fastrl.kernels, not {__name__!r}: under another name its operators would register twice"
     )
 
+from fastrl.kernels.distributional import (
+    c51_loss,
+    c51_project,
+    expectation,
+    hl_gauss,
+    quantile_huber,
+    two_hot,
+)
 from fastrl.kernels.distributions import (
     categorical_entropy,
     categorical_log_prob,
@@ -32,16 +40,20 @@ from fastrl.kernels.returns import gae
 
 __all__ = [
     "adam_step",
+    "c51_loss",
+    "c51_project",
     "categorical_entropy",
     "categorical_log_prob",
     "categorical_mode",
     "categorical_sample",
+    "expectation",
     "gae",
     "gaussian_entropy",
     "gaussian_log_prob",
     "gaussian_sample",
     "grayscale",
     "grayscale_resize",
+    "hl_gauss",
     "multi_categorical_entropy",
     "multi_categorical_log_prob",
     "multi_categorical_mode",
@@ -52,6 +64,8 @@ __all__ = [
     "ppo_gaussian",
     "ppo_multi_categorical",
     "push_frames",
+    "quantile_huber",
     "squash",
     "squashed_gaussian_log_prob",
+    "two_hot",
 ]
