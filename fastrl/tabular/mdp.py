@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular import _build
-from fastrl.tabular._check import check
+from fastrl.tabular import _files, _matrices, _outcomes, _sampling
+from fastrl.tabular._check import check, distribution, mask
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer[Any]]
@@ -39,7 +40,8 @@ class MDP:
     probability: Floats
     """[K] of the outcomes in compressed rows, or [L, S]."""
     offset: Ints | None = None
-    """[L + 1], from 0 to K: where each pair's outcomes begin. int32 or int64. None: ``probability`` is dense."""
+    """[L + 1], from 0 to K: where each pair's outcomes begin; int32 or int64. None: ``probability`` is dense.
+    """
     next_state: Ints | None = None
     """[K], dtype of ``offset``: states in [0, S). None: ``probability`` is dense."""
     reward: Floats
@@ -47,14 +49,17 @@ class MDP:
     outcome_reward: Floats | None = None
     """Like ``probability``: r(s, a, s'), where it was given. ``reward`` is its mean."""
     reward_variance: Floats | None = None
-    """[L]: variance of a step's reward, where rewards were given by outcome. None: it is the reward's alone."""
+    """[L]: variance of a step's reward, where rewards were given by outcome. None: 0."""
     discount: Floats | None = None
-    """Like ``probability``, in [0, 1]: a factor beside γ; 0 where the outcome ends the episode. None: all 1."""
+    """Like ``probability``, in [0, 1]: a factor beside the discount of the planner; 0 where the outcome
+    ends the episode. None: 1."""
     terminal: NDArray[np.bool_] | None = None
     """[S]: states whose value is 0 and in which nothing is done: their pairs, if any, mean nothing. None: no
     state is."""
     initial: Floats | None = None
     """[S]: distribution of an episode's first state. None: not told."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns where the states are the cells of a grid, row by row: for pictures."""
 
     @classmethod
     def from_dense(
@@ -80,13 +85,13 @@ class MDP:
             TypeError, ValueError: wrong dtypes or shapes, negative or NaN probabilities, a row that does not
                 sum to 1: the message names state, action and sum.
         """
-        _build.require_dense(probability)
+        _matrices.require_dense(probability)
         states, actions = probability.shape[:2]
         rows = np.ascontiguousarray(probability, np.float64).reshape(states * actions, states)
         if discount is not None:
-            _build.require_shape("discount", discount, probability.shape)
+            _matrices.require_shape("discount", discount, probability.shape)
             discount = np.ascontiguousarray(discount, np.float64).reshape(rows.shape)
-        mean, by_outcome, variance = _build.dense_reward(reward, rows, (states, actions))
+        mean, by_outcome, variance = _matrices.dense_reward(reward, rows, (states, actions))
         return check(
             cls(
                 num_states=states,
@@ -97,8 +102,8 @@ class MDP:
                 outcome_reward=by_outcome,
                 reward_variance=variance,
                 discount=discount,
-                terminal=_build.mask("terminal", terminal, states),
-                initial=_build.distribution(initial, states),
+                terminal=mask("terminal", terminal, states),
+                initial=distribution(initial, states),
             )
         )
 
@@ -129,7 +134,7 @@ class MDP:
         Raises:
             TypeError, ValueError: as ``from_dense``; a state without an action that is not terminal.
         """
-        return check(_build.of_pairs(cls, probability, reward, state, action, terminal, discount, initial))
+        return check(_matrices.of_pairs(cls, probability, reward, state, action, terminal, discount, initial))
 
     @classmethod
     def from_matrices(
@@ -152,7 +157,7 @@ class MDP:
         Raises:
             TypeError, ValueError: as ``from_pairs``.
         """
-        return check(_build.of_matrices(cls, probabilities, reward, terminal, initial))
+        return check(_matrices.of_matrices(cls, probabilities, reward, terminal, initial))
 
     @classmethod
     def from_outcomes(
@@ -172,9 +177,8 @@ class MDP:
         """Of a list of outcomes in any order: with ``probability``, ``action`` in ``state`` leads to
         ``next_state`` for ``reward``.
 
-        One next state may occur several times for a pair, with other rewards: p(s', r | s, a), as Sutton and
-        Barto (2018, eq. 3.2) write it. Their probabilities add up, the mean and the variance of the reward are
-        kept.
+        One next state may occur several times for a pair, with other rewards: p(s', r | s, a), as Sutton
+        and Barto (2018, eq. 3.2) write it. Their probabilities add up; mean and variance of the reward stay.
 
         Args:
             state: integers [K].
@@ -193,7 +197,7 @@ class MDP:
             TypeError, ValueError: as ``from_pairs``; arrays of different lengths.
         """
         columns = (state, action, next_state, reward, probability, terminated, discount)
-        return check(_build.of_outcomes(cls, columns, num_states, terminal, initial))
+        return check(_outcomes.of_outcomes(cls, columns, num_states, terminal, initial))
 
     @classmethod
     def from_gymnasium(cls, env: Any, *, initial: Any = None) -> "MDP":
@@ -208,7 +212,7 @@ class MDP:
             TypeError: none of these.
             ValueError: as ``from_outcomes``.
         """
-        return check(_build.of_gymnasium(cls, env, initial))
+        return check(_outcomes.of_gymnasium(cls, env, initial))
 
     @classmethod
     def from_functions(
@@ -234,8 +238,8 @@ class MDP:
             TypeError, ValueError: as ``from_outcomes``.
         """
         rows = [(s, a, *o) for s in range(num_states) for a in actions(s) for o in outcomes(s, a)]
-        columns = _build.columns_of(rows)
-        return check(_build.of_outcomes(cls, columns, num_states, terminal, initial))
+        columns = _outcomes.columns_of(rows)
+        return check(_outcomes.of_outcomes(cls, columns, num_states, terminal, initial))
 
     @property
     def num_actions(self) -> int:
@@ -268,6 +272,39 @@ class MDP:
         """Like ``probability``: probability times discount, what a next state's value is multiplied by."""
         return self.probability if self.discount is None else self.probability * self.discount
 
+    def sample(
+        self, state: Ints, action: Ints, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], Floats, NDArray[np.bool_]]:
+        """One outcome of each of N pairs: next states int64 [N], rewards float64 [N], and whether the episode
+        ended, bool [N].
+
+        A reward is r(s, a, s') where that is known, else r(s, a); of rewards that vary beyond that, the mean.
+        With a discount between 0 and 1 the episode goes on.
+
+        Args:
+            state: integers [N].
+            action: integers [N], each one of its state's.
+            rng: draws one number an outcome.
+
+        Raises:
+            ValueError: a state out of range, or without the action.
+        """
+        return _sampling.sample(self, state, action, rng)
+
+    def save(self, path: Path | str) -> Path:
+        """Writes one ``.npz`` file, without pickle; gives its path."""
+        return _files.save(self, path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "MDP":
+        """What :meth:`save` wrote, checked again.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged, or something else; the message names it.
+        """
+        return check(_files.load(cls, path))
+
     def row(self, pair: int) -> tuple[NDArray[np.int64], Floats]:
         """Next states and probabilities of a pair, those with a probability of 0 left out."""
         if self.offset is None or self.next_state is None:
@@ -278,28 +315,13 @@ class MDP:
         kept = self.probability[entries] > 0
         return self.next_state[entries][kept].astype(np.int64), self.probability[entries][kept]
 
-    def pair(self, state: int, action: int) -> int:
-        """Index of the pair.
-
-        Raises:
-            ValueError: there is no such state, or it has no such action.
-        """
-        if not 0 <= state < self.num_states:
-            raise ValueError(f"MDP: state must be in [0, {self.num_states}), got {state}")
-        first, last = self.pair_offset[state : state + 2]
-        found = first + np.flatnonzero(self.action[first:last] == action)
-        if not found.size:
-            known = ", ".join(map(str, self.action[first:last])) or "none, it is terminal"
-            raise ValueError(f"MDP: action must be one of state {state}'s, {known}, got {action}")
-        return int(found[0])
-
     def to_transitions(self) -> Mapping[int, Mapping[int, list[tuple[float, int, float, bool]]]]:
         """As Gymnasium's ``env.P``: by state and action, (probability, next state, reward, terminated).
 
         Raises:
             ValueError: a discount that is neither 0 nor 1 has no place there.
         """
-        return _build.to_transitions(self)
+        return _outcomes.to_transitions(self)
 
     def __repr__(self) -> str:
         kind = "dense" if self.is_dense else f"{self.probability.size} outcomes"
