@@ -39,8 +39,8 @@ def distribution(given: Any, states: int) -> NDArray[np.float64] | None:
     if isinstance(given, int | np.integer):
         if not 0 <= given < states:
             raise ValueError(f"MDP: initial must be in [0, {states}), got {given}")
-        return np.eye(1, states, int(given))[0]
-    array = np.asarray(given, np.float64)
+        given = np.arange(states) == given
+    array: NDArray[np.float64] = np.asarray(given, np.float64)
     if array.shape != (states,):
         raise ValueError(f"MDP: initial must be float64 [{states}] or a state, got {describe(given)}")
     if not (array >= 0).all() or not abs(array.sum() - 1) <= 1e-8:
@@ -49,8 +49,9 @@ def distribution(given: Any, states: int) -> NDArray[np.float64] | None:
 
 
 def integers(name: str, x: Any, size: int, dims: str) -> NDArray[np.int64]:
+    """int64 [size] of integers; nothing of any dtype is none of them."""
     array = np.asarray(x)
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"MDP: {name} must be integers {dims}, got {describe(x)}")
     if array.shape != (size,):
         raise ValueError(f"MDP: {name} must be integers {dims} = [{size}], got {describe(x)}")

@@ -3,7 +3,7 @@
 import zipfile
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def save(mdp: "MDP", path: Path | str) -> Path:
     """See ``MDP.save``."""
     target = Path(path)
     values = {field.name: getattr(mdp, field.name) for field in fields(mdp)}
-    arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in values.items() if value is not None}
     with target.open("wb") as file:  # a name would be given another ending
         np.savez(file, format=np.array(FORMAT), **arrays)
     return target
@@ -27,7 +27,7 @@ def load(cls: "type[MDP]", path: Path | str) -> "MDP":
     """See ``MDP.load``, the checks left out."""
     source = Path(path)
     try:
-        with np.load(source, allow_pickle=False) as file:
+        with source.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = dict(file)
     except FileNotFoundError:
         raise

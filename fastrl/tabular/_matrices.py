@@ -1,6 +1,7 @@
 """From matrices, sparse or dense, to the arrays of an :class:`~fastrl.tabular.MDP`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +52,50 @@ def dense_reward(
     raise ValueError(f"MDP: reward must be float64 {wanted}, got {describe(reward)}")
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Compressed rows, as far as SciPy's are used here."""
+
+    data: Floats
+    indices: NDArray[np.integer[Any]]
+    indptr: NDArray[np.integer[Any]]
+    shape: tuple[int, int]
+    has_canonical_format = True  # as far as anyone cares: no one looks for an entry
+
+    def tocsr(self) -> "Rows":
+        """Itself."""
+        return self
+
+
+def require_matrix(given: Any, num_states: int | None) -> Any:
+    """A matrix [L, S], sparse or dense, or Rows from three arrays; anything else raises."""
+    if isinstance(given, tuple):
+        return _rows(given, num_states)
+    if num_states is not None:
+        raise ValueError("MDP: num_states must be None where probability is a matrix, which tells it")
+    if not _is_sparse(given) and not isinstance(given, np.ndarray):
+        raise TypeError(f"MDP: probability must be a sparse or float64 matrix [L, S], got {describe(given)}")
+    if given.ndim != 2:
+        raise ValueError(f"MDP: probability must be a matrix [L, S], got {describe(given)}")
+    return given
+
+
+def _rows(given: tuple[Any, ...], num_states: int | None) -> Rows:
+    if len(given) != 3 or not all(isinstance(x, np.ndarray) and x.ndim == 1 for x in given):
+        raise TypeError(f"MDP: probability must be (data, indices, indptr), got {len(given)} items")
+    if num_states is None or num_states < 1:
+        raise ValueError(f"MDP: num_states must be >= 1 where probability is three arrays, got {num_states}")
+    data, indices, indptr = given
+    require_shape("data", data, (len(indices),))
+    for name, x in (("indices", indices), ("indptr", indptr)):
+        if x.dtype not in (np.int32, np.int64) or x.dtype != indices.dtype:
+            raise TypeError(f"MDP: {name} must be int32 or int64, both alike, got {describe(x)}")
+    if not len(indptr) or indptr[0] != 0 or indptr[-1] != len(data) or (np.diff(indptr) < 0).any():
+        raise ValueError(f"MDP: indptr must not decrease, from 0 to {len(data)}")
+    arrays = [np.ascontiguousarray(x) for x in given]
+    return Rows(arrays[0], arrays[1], arrays[2], (len(indptr) - 1, num_states))
+
+
 def of_pairs(
     cls: "type[MDP]",
     probability: Any,
@@ -62,12 +107,6 @@ def of_pairs(
     initial: Any,
 ) -> "MDP":
     """See ``MDP.from_pairs``."""
-    if not _is_sparse(probability) and not isinstance(probability, np.ndarray):
-        raise TypeError(
-            f"MDP: probability must be a sparse or float64 matrix [L, S], got {describe(probability)}"
-        )
-    if probability.ndim != 2:
-        raise ValueError(f"MDP: probability must be a matrix [L, S], got {describe(probability)}")
     pairs, states = probability.shape
     state, action = (integers(name, x, pairs, "[L]") for name, x in (("state", state), ("action", action)))
     if pairs and (state[0] < 0 or state[-1] >= states or (np.diff(state) < 0).any()):

@@ -18,13 +18,15 @@ def moments(
     """Mean and variance of each pair's reward; of equal rewards they are exact."""
     first = np.zeros(pairs)
     first[pair[::-1]] = reward[::-1]
-    counted = np.where(probability > 0, reward - first[pair], 0.0)
-    mean = first + sums(pair, probability * counted, pairs)
-    spread = np.where(probability > 0, reward - mean[pair], 0.0)
-    return mean, sums(pair, probability * spread * spread, pairs)
+    with np.errstate(invalid="ignore"):  # of infinities, which are refused later
+        beyond = np.where((probability > 0) & (reward != first[pair]), reward - first[pair], 0.0)
+        mean = first + sums(pair, probability * beyond, pairs)
+        spread = np.where((probability > 0) & (reward != mean[pair]), reward - mean[pair], 0.0)
+        return mean, sums(pair, probability * spread * spread, pairs)
 
 
 def moments_dense(probability: Floats, reward: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean [L], the rewards themselves [L, S] and their variance [L]."""
     counted = np.where(probability > 0, reward, 0.0)  # an infinity that never comes does not count
     mean = np.einsum("ls,ls->l", probability, counted)
     spread = np.where(probability > 0, reward - mean[:, None], 0.0)

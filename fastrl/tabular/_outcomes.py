@@ -128,5 +128,6 @@ def to_transitions(mdp: "MDP") -> dict[int, dict[int, list[tuple[float, int, flo
 def _mean_of(x: Floats, probability: Floats, entry: NDArray[np.int64], total: Floats) -> Floats:
     """Mean of ``x`` over the outcomes that make up each entry; of one, or of equals, it is exact."""
     first = x[np.searchsorted(entry, np.arange(len(total)))]
-    spread = sums(entry, probability * (x - first[entry]), len(total))
+    with np.errstate(invalid="ignore"):  # of infinities, which are refused later
+        spread = sums(entry, probability * np.where(x == first[entry], 0.0, x - first[entry]), len(total))
     return first + np.divide(spread, total, out=np.zeros_like(total), where=total > 0)

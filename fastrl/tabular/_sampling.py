@@ -35,6 +35,9 @@ def sample(mdp: "MDP", state: Any, action: Any, rng: np.random.Generator) -> Dra
     """See ``MDP.sample``."""
     state = integers("state", state, np.size(state), "[N]")
     pair = pairs_of(mdp, state, integers("action", action, len(state), "[N]"))
+    if mdp.terminal is not None and mdp.terminal[state].any():
+        ended_in = state[mdp.terminal[state].argmax()]
+        raise ValueError(f"MDP sample: state must be one that episodes go on from, got {ended_in}")
     if mdp.offset is None:
         begin = pair * mdp.num_states
         count = np.full(len(pair), mdp.num_states)

@@ -115,6 +115,7 @@ class MDP:
         *,
         state: Ints,
         action: Ints,
+        num_states: int | None = None,
         terminal: Any = None,
         discount: Any = None,
         initial: Any = None,
@@ -122,11 +123,12 @@ class MDP:
         """Of a matrix with a row for each pair of state and action: states may have different actions.
 
         Args:
-            probability: [L, S]: a SciPy sparse array or matrix, CSR in canonical order is not copied; or
-                float64 [L, S].
+            probability: [L, S]: a SciPy sparse array or matrix, CSR in canonical order is not copied; or its
+                arrays (data, indices, indptr); or float64 [L, S].
             reward: float64 [L]; or like ``probability``, by next state, with the same entries.
             state: integers [L], not decreasing: the state of each pair.
             action: integers [L]: its action; no pair twice.
+            num_states: S, where ``probability`` is three arrays.
             terminal: bool [S], or indices of the terminal states.
             discount: like ``probability``, with the same entries, in [0, 1]: a factor beside γ.
             initial: float64 [S], or the one state that episodes begin in.
@@ -134,7 +136,8 @@ class MDP:
         Raises:
             TypeError, ValueError: as ``from_dense``; a state without an action that is not terminal.
         """
-        return check(_matrices.of_pairs(cls, probability, reward, state, action, terminal, discount, initial))
+        matrix = _matrices.require_matrix(probability, num_states)
+        return check(_matrices.of_pairs(cls, matrix, reward, state, action, terminal, discount, initial))
 
     @classmethod
     def from_matrices(
