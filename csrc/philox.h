@@ -9,6 +9,7 @@ namespace fastrl {
 
 // What a seed is used for: the lower byte of the last counter word, so that two uses of one seed never meet.
 constexpr uint32_t kActionStream = 1;  // 2: users' environments, see kernels/envs/random.py
+constexpr uint32_t kTreeStream = 3;    // draws from a sum tree
 
 // An action's components take a stream each.
 static inline uint32_t action_stream(int64_t component) {
