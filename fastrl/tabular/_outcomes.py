@@ -1,6 +1,7 @@
 """Between lists of outcomes, Gymnasium's ``env.P`` among them, and an :class:`~fastrl.tabular.MDP`."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,14 +77,27 @@ def of_gymnasium(cls: "type[MDP]", env: Any, initial: Any) -> "MDP":
         model = inner.mdp()
         columns = (model.state, model.action, model.next_state, model.reward, model.probability)
         start = model.initial if initial is None else initial
-        return of_outcomes(cls, (*columns, model.terminated, None), model.num_states, None, start)
+        mdp = of_outcomes(cls, (*columns, model.terminated, None), model.num_states, None, start)
+        return replace(mdp, grid=_grid_of(inner, mdp.num_states))
     table = inner if isinstance(inner, Mapping) else getattr(inner, "P", None)
     if not isinstance(table, Mapping):
         raise TypeError(f"MDP: env must be P, or have P or mdp(), got {describe(env)}")
     if initial is None:
         initial = getattr(inner, "initial_state_distrib", None)
     rows = [(s, a, *o) for s, acts in table.items() for a, outcomes in acts.items() for o in outcomes]
-    return of_outcomes(cls, columns_of(rows), len(table), None, initial)
+    mdp = of_outcomes(cls, columns_of(rows), len(table), None, initial)
+    return replace(mdp, grid=_grid_of(inner, mdp.num_states))
+
+
+def _grid_of(env: Any, states: int) -> tuple[int, int] | None:
+    """The shape of a FrozenLake's map, of CliffWalking's grid, if its cells are the states."""
+    desc = getattr(env, "desc", None)
+    if desc is None:
+        desc = getattr(env, "options", {}).get("desc")
+    shape = getattr(env, "shape", None) if desc is None else (len(desc), len(desc[0]))
+    if shape is None or len(shape) != 2 or shape[0] * shape[1] != states:
+        return None
+    return int(shape[0]), int(shape[1])
 
 
 def columns_of(rows: Iterable[tuple[Any, ...]]) -> Columns:
