@@ -19,11 +19,11 @@ WIDEST = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Solve:
-    """Plan in a finite MDP and print certified bounds on its optimal values. On grids, draw values and policy."""
+    """Plan in a finite MDP and print certified bounds on its values; on grids, draw them and the policy."""
 
     model: Model
-    """Id of an environment with a finite model, as FrozenLake-v1; a file that MDP.save wrote, as model.npz; or a
-    process of fastrl.tabular.zoo, as gridworld."""
+    """Id of an environment with a finite model, as FrozenLake-v1; a file that MDP.save wrote, as model.npz; or
+    a process of fastrl.tabular.zoo, as gridworld."""
     gamma: float = 0.99
     """Discount in [0, 1]; 1 needs a policy that ends from every state."""
     method: str = "auto"
@@ -37,7 +37,7 @@ class Solve:
     options: str = "{}"
     """Arguments of the environment or process, as JSON: '{"is_slippery": false}'."""
     out: Path | None = None
-    """Picture to write, for grids: .png, .svg or .pdf; default: <model>.png. Other results go to .npz by --save."""
+    """Picture of a grid's values and policy: .png, .svg or .pdf; default: <model>.png."""
     save: Path | None = None
     """File for the values, bounds, policy and Q-table, as .npz."""
 
@@ -74,9 +74,8 @@ def _report(mdp: "MDP", solution: "Solution", seconds: float) -> None:
     width = float((solution.upper - solution.lower).max())
     state = "converged" if solution.converged else "did NOT converge"
     print(f"{solution.method}: {state} in {solution.iterations} iterations, {seconds * 1e3:.3g} ms")
-    print(
-        f"values in [{solution.value.min():.10g}, {solution.value.max():.10g}], bounds at most {width:.3g} apart"
-    )
+    least, most = solution.value.min(), solution.value.max()
+    print(f"values in [{least:.10g}, {most:.10g}], bounds at most {width:.3g} apart")
     if mdp.initial is not None:
         low, middle, high = (float(mdp.initial @ x) for x in (solution.lower, solution.value, solution.upper))
         print(f"value at the start: {middle:.10g}, in [{low:.10g}, {high:.10g}]")

@@ -45,11 +45,11 @@ def directions(mdp: MDP, policy: NDArray[np.int64]) -> NDArray[np.float64]:
         moves = []
         for states, probability in map(mdp.row, pairs):
             acting[s] |= (states != s).any()
-            moves.append(np.clip(probability @ (cells[states] - cells[s]), -1, 1))
+            moves.append(probability @ (cells[states] - cells[s]))
         for pair, move in zip(pairs, moves, strict=True):
             effects[mdp.action[pair]].append(move - np.mean(moves, axis=0))
     middle = np.array([np.median(moves, axis=0) if moves else (0.0, 0.0) for moves in effects])
-    return np.where(acting[:, None], middle[np.where(acting, policy, 0)], np.nan)
+    return np.where(acting[:, None], np.clip(middle, -1, 1)[np.where(acting, policy, 0)], np.nan)
 
 
 def arrows(mdp: MDP, policy: NDArray[np.int64]) -> list[str]:
