@@ -22,8 +22,8 @@ class Solve:
     """Plan in a finite MDP and print certified bounds on its values; on grids, draw them and the policy."""
 
     model: Model
-    """Id of an environment with a finite model, as FrozenLake-v1; a file that MDP.save wrote, as model.npz; or
-    a process of fastrl.tabular.zoo, as gridworld."""
+    """Id of an environment with a finite model, as FrozenLake-v1; a file that MDP.save wrote, as model.npz;
+    or a process of fastrl.tabular.zoo, as gridworld."""
     gamma: float = 0.99
     """Discount in [0, 1]; 1 needs a policy that ends from every state."""
     method: str = "auto"
