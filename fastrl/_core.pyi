@@ -382,6 +382,7 @@ class SumTree:
         arg3: typing.Any,
         arg4: typing.Any,
     ) -> typing.Any: ...
+    def set_leaves(self, arg0: typing.Any, arg1: typing.Any) -> bool: ...
     def sum(
         self,
         arg0: typing.SupportsInt | typing.SupportsIndex,
@@ -621,6 +622,8 @@ def adam_step(
     eps: typing.SupportsFloat | typing.SupportsIndex,
     max_norm: typing.SupportsFloat | typing.SupportsIndex,
 ) -> float: ...
+def c51_loss(*args) -> typing.Any: ...
+def c51_project(*args) -> typing.Any: ...
 def categorical_entropy(
     logits: typing.Any,
     entropy: typing.Any,
@@ -679,6 +682,7 @@ def discounted(
     arg5: typing.Any,
     arg6: typing.Any,
 ) -> typing.Any: ...
+def expectation(*args) -> typing.Any: ...
 def gae(
     arg0: typing.Any,
     arg1: typing.Any,
@@ -727,6 +731,7 @@ def grayscale_resize(
     height: typing.SupportsInt | typing.SupportsIndex,
     width: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
+def hl_gauss(*args) -> typing.Any: ...
 def isa() -> str:
     """
     Name of the instruction set in use.
@@ -778,6 +783,7 @@ def q_lambda(
     arg7: typing.Any,
     arg8: typing.Any,
 ) -> typing.Any: ...
+def quantile_huber(*args) -> typing.Any: ...
 def retrace(
     arg0: typing.Any,
     arg1: typing.Any,
