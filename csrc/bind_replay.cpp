@@ -14,9 +14,11 @@
 #include <tuple>
 #include <vector>
 
+#include "frame_store.h"
 #include "replay.h"
 #include "replay_arguments.h"
 #include "replay_batch.h"
+#include "replay_rows.h"
 
 namespace fastrl {
 namespace {
@@ -44,12 +46,17 @@ using Place =
     py::typing::Tuple<py::int_, py::int_, py::int_, py::float_>;  // added, seed, counter, max_priority
 using State = py::typing::Tuple<Place, py::array_t<uint8_t>, py::object, Fields>;
 
+// Fields kept as frames: the index of one, and of the one that follows it or -1; frames in a stack; is the
+// stack the last axis.
+using FramesArgument = std::tuple<int32_t, int32_t, int64_t, bool>;
+
 class PyReplay {
  public:
   PyReplay(int64_t steps, int64_t streams, const std::vector<FieldArgument>& fields,
            const std::optional<std::string>& terminated, const std::optional<std::string>& truncated,
            int64_t window, double gamma, uint64_t seed,
-           const std::optional<std::tuple<double, double, bool>>& priorities, bool flat)
+           const std::optional<std::tuple<double, double, bool>>& priorities, bool flat,
+           const std::vector<FramesArgument>& frames)
       : flat_(flat) {
     if (steps < 1 || streams < 1 || steps > kMostRows / streams || window < 1)
       throw py::value_error("replay: size must be in [num_envs, 2^31], and n >= 1");
@@ -72,14 +79,30 @@ class PyReplay {
     }
     ReplayPriorities chosen{};
     if (priorities) chosen = {std::get<0>(*priorities), std::get<1>(*priorities), std::get<2>(*priorities)};
-    replay_ =
-        std::make_unique<Replay>(ReplayOptions{steps, streams, window, gamma, seed}, std::move(places),
-                                 std::vector<std::unique_ptr<FieldStore>>{}, priorities ? &chosen : nullptr);
+    std::vector<std::unique_ptr<FieldStore>> stores;
+    for (const auto& [current, following, stack, last] : frames) {
+      const NamedField& named = fields_.field.at(static_cast<size_t>(current));
+      if (stack < 1 || stack > FrameStore::kMostFrames || named.bytes % stack != 0)
+        throw py::value_error("replay: a stack must have 1 to 128 frames");
+      ReplayField& place = places.at(static_cast<size_t>(current));
+      place.store = static_cast<int32_t>(stores.size());
+      if (following >= 0) {
+        ReplayField& after = places.at(static_cast<size_t>(following));
+        after.store = place.store;
+        after.is_following = true;
+        if (after.bytes != place.bytes)
+          throw py::value_error("replay: a field and the one that follows it must be alike");
+      }
+      stores.push_back(std::make_unique<FrameStore>(
+          FrameStore::Layout{streams, steps, stack, named.bytes / stack, named.itemsize, last}));
+    }
+    replay_ = std::make_unique<Replay>(ReplayOptions{steps, streams, window, gamma, seed}, std::move(places),
+                                       std::move(stores), priorities ? &chosen : nullptr);
   }
 
   int64_t add(const Fields& values, py::handle priorities) {
     std::vector<Values> values_of;
-    const std::vector<const char*> data = read("add", values, flat_, values_of);
+    const std::vector<const char*> data = fields_.read("add", values, flat_, values_of);
     const int64_t n = values_of[0].rows;
     if (n % replay_->streams() != 0)
       throw py::value_error("add: fields must have rows of all " + std::to_string(replay_->streams()) +
@@ -138,30 +161,28 @@ class PyReplay {
 
   // Rows by their numbers; as they were added, or windows of n steps.
   Fields gather(py::handle indexes, bool windows) {
-    const py::object rows = converted_indexes("gather", indexes);
-    const auto* row = static_cast<const int64_t*>(contents_of(rows));
-    const int64_t n = py::reinterpret_borrow<py::array>(rows).shape(0);
+    const Rows rows("gather", indexes);
+    const int64_t n = rows.count;
     Batch batch(fields_, "gather", n, py::none(), false, windows && replay_->window() > 1);
     int64_t stored = 0;
     bool valid = false;
     guarded<Reading>(n, [&] {
       stored = replay_->stored();
-      valid = within(row, n, stored);
+      valid = rows.within(stored);
       if (!valid) return;
       if (windows)
-        replay_->gather(row, n, batch.field.data(), batch.discount);
+        replay_->gather(rows.row, n, batch.field.data(), batch.discount);
       else
-        replay_->gather_steps(row, n, batch.field.data());
+        replay_->gather_steps(rows.row, n, batch.field.data());
     });
-    if (!valid) refuse_index("gather", row, n, stored);
-    if (n > 0) std::copy(row, row + n, batch.index);
+    if (!valid) rows.refuse("gather", stored);
+    if (n > 0) std::copy(rows.row, rows.row + n, batch.index);
     return Fields(batch.result);
   }
 
   void update_priorities(py::handle indexes, py::handle priorities) {
-    const py::object rows = converted_indexes("update_priorities", indexes);
-    const auto* row = static_cast<const int64_t*>(contents_of(rows));
-    const int64_t n = py::reinterpret_borrow<py::array>(rows).shape(0);
+    const Rows rows("update_priorities", indexes);
+    const int64_t n = rows.count;
     Leaves leaves(n);
     double largest = 0;
     read_priorities("update_priorities", priorities, n, leaves.data(), &largest);
@@ -169,10 +190,10 @@ class PyReplay {
     bool valid = false;
     guarded<Writing>(n, [&] {
       stored = replay_->stored();
-      valid = within(row, n, stored);
-      if (valid) replay_->set_leaves(row, leaves.data(), n, largest);
+      valid = rows.within(stored);
+      if (valid) replay_->set_leaves(rows.row, leaves.data(), n, largest);
     });
-    if (!valid) refuse_index("update_priorities", row, n, stored);
+    if (!valid) rows.refuse("update_priorities", stored);
   }
 
   void end_episode(std::optional<int64_t> env) {
@@ -194,7 +215,7 @@ class PyReplay {
   int64_t next_row() { return looked_at(&Replay::next_row); }
   double max_priority() { return looked_at(&Replay::max_priority); }
   int64_t capacity() const { return replay_->capacity(); }
-  int64_t bytes() const { return replay_->bytes(); }
+  int64_t bytes() { return looked_at(&Replay::bytes); }
 
   // How far, flags, leaves (None: no priorities) and fields of the stored rows, the oldest first.
   State state() {
@@ -204,8 +225,8 @@ class PyReplay {
       const auto flags = py::array_t<uint8_t>(n);
       py::object leaves = py::none();
       if (replay_->prioritized()) leaves = py::array_t<double>(n);
-      double* leaf = leaves.is_none() ? nullptr : static_cast<double*>(contents_of(leaves));
-      auto* flag = static_cast<uint8_t*>(contents_of(flags));
+      double* leaf = leaves.is_none() ? nullptr : static_cast<double*>(contents(leaves.ptr()));
+      auto* flag = static_cast<uint8_t*>(contents(flags.ptr()));
       Replay::Position position{};
       bool same = false;
       guarded<Reading>(n, [&] {
@@ -236,11 +257,17 @@ class PyReplay {
     if (to.added < 0 || to.added % replay_->streams() != 0)
       throw py::value_error("load_state: added must be whole steps of all environments");
     const int64_t n = std::min(to.added, replay_->capacity());
-    const auto* flag = data_of<const uint8_t>(flags, "load_state", "flags", {n});
+    const auto* flag = column<uint8_t>(flags, n, "flags");
+    if (std::any_of(flag, flag + n, [](uint8_t x) { return x > (kTerminated | kTruncated); }))
+      throw py::value_error("load_state: flags must be at most 3");
     const double* leaf = nullptr;
-    if (replay_->prioritized()) leaf = data_of<const double>(leaves, "load_state", "leaves", {n});
+    if (replay_->prioritized()) {
+      leaf = column<double>(leaves, n, "leaves");
+      if (!std::all_of(leaf, leaf + n, [](double x) { return x >= 0 && x <= kLargestLeaf; }))
+        throw py::value_error("load_state: leaves must be finite, >= 0 and at most 2^960");
+    }
     std::vector<Values> values_of;
-    const std::vector<const char*> data = read("load_state", fields, false, values_of);
+    const std::vector<const char*> data = fields_.read("load_state", fields, false, values_of);
     if (values_of[0].rows != n || !values_of[0].leading)
       throw py::value_error("load_state: fields must have " + std::to_string(n) + " rows, got " +
                             std::to_string(values_of[0].rows));
@@ -266,29 +293,6 @@ class PyReplay {
     return result;
   }
 
-  // Where the rows of each field lie, all equally many; `values` keeps them alive.
-  std::vector<const char*> read(const char* op, const py::dict& given, bool flat,
-                                std::vector<Values>& values) const {
-    const size_t count = fields_.field.size();
-    if (given.size() != count) fields_.refuse(op, given);
-    values.resize(count);
-    std::vector<const char*> data(count);
-    for (size_t f = 0; f < count; ++f) {
-      const NamedField& field = fields_.field[f];
-      const py::handle x = fields_.in(op, given, field);
-      read_values(op, field, x, flat, values[f]);
-      data[f] = values[f].data;
-      if (values[f].rows != values[0].rows || (!flat && values[f].leading != values[0].leading))
-        throw py::value_error(std::string(op) + ": " + std::string(field.name) +
-                              " must have as many rows as " + std::string(fields_.field[0].name) + ", " +
-                              std::to_string(values[0].rows) + (values[0].leading ? "" : " without an axis") +
-                              ", got " + described(x));
-    }
-    return data;
-  }
-
-  static void* contents_of(py::handle array) { return contents(array.ptr()); }
-
   void set_flags(const std::vector<const char*>& data, int which, uint8_t flag,
                  std::vector<uint8_t>& flags) const {
     const NamedField& field = fields_.field[static_cast<size_t>(which)];
@@ -302,23 +306,12 @@ class PyReplay {
     }
   }
 
-  static bool within(const int64_t* row, int64_t n, int64_t stored) {
-    uint64_t largest = 0;
-    for (int64_t i = 0; i < n; ++i) largest = std::max(largest, static_cast<uint64_t>(row[i]));
-    return n == 0 || largest < static_cast<uint64_t>(stored);
-  }
-
-  static py::object converted_indexes(const char* op, py::handle x) {
-    if (is_plain(x, py::dtype::of<int64_t>()) && py::detail::array_proxy(x.ptr())->nd == 1)
-      return py::reinterpret_borrow<py::object>(x);
-    return converter("indexes")(op, x);
-  }
-
   void read_priorities(const char* op, py::handle x, int64_t n, double* leaf, double* largest) const {
     if (!replay_->prioritized()) throw py::value_error(std::string(op) + ": this buffer has no priorities");
-    const bool single = is_plain(x, py::dtype::of<float>());
-    py::object array = single || is_plain(x, py::dtype::of<double>()) ? py::reinterpret_borrow<py::object>(x)
-                                                                      : converter("priorities")(op, x, n);
+    const bool single = is_plain(x, py::dtype::of<float>(), true);
+    py::object array = single || is_plain(x, py::dtype::of<double>(), true)
+                           ? py::reinterpret_borrow<py::object>(x)
+                           : converter("priorities")(op, x, n);
     const auto* proxy = py::detail::array_proxy(array.ptr());
     if (proxy->nd != 1 || proxy->dimensions[0] != n)
       throw py::value_error(std::string(op) + ": priorities must be float [" + std::to_string(n) + "], got " +
@@ -336,13 +329,6 @@ class PyReplay {
                           " rows stored, got " + std::to_string(n));
   }
 
-  [[noreturn]] static void refuse_index(const char* op, const int64_t* row, int64_t n, int64_t stored) {
-    const auto* bad = std::find_if(row, row + n, [&](int64_t r) { return r < 0 || r >= stored; });
-    throw py::index_error(std::string(op) + ": indexes must be in [0, " + std::to_string(stored) +
-                          "), the rows stored, got " + std::to_string(*bad) + " at " +
-                          std::to_string(bad - row));
-  }
-
   bool flat_;
   NamedFields fields_;
   int terminated_ = -1, truncated_ = -1;
@@ -357,10 +343,11 @@ void register_replay(py::module_& m) {
   py::class_<PyReplay>(m, "Replay", "A ring of transitions; see csrc/replay.h and fastrl.replay.")
       .def(py::init<int64_t, int64_t, const std::vector<FieldArgument>&, const std::optional<std::string>&,
                     const std::optional<std::string>&, int64_t, double, uint64_t,
-                    const std::optional<std::tuple<double, double, bool>>&, bool>(),
+                    const std::optional<std::tuple<double, double, bool>>&, bool,
+                    const std::vector<FramesArgument>&>(),
            py::arg("steps"), py::arg("streams"), py::arg("fields"), py::arg("terminated"),
            py::arg("truncated"), py::arg("window"), py::arg("gamma"), py::arg("seed"), py::arg("priorities"),
-           py::arg("flat"))
+           py::arg("flat"), py::arg("frames"))
       .def("add", &PyReplay::add)
       .def("sample", &PyReplay::sample)
       .def("sample_prioritized", &PyReplay::sample_prioritized)

@@ -220,33 +220,38 @@ void FrameStore::release(Stream& stream, int64_t first) {
   stream.first = first;
 }
 
-void FrameStore::write(int64_t first, int64_t n, const char* obs, const char* next_obs) {
+void FrameStore::prepare(int64_t first, int64_t n, const char* obs, const char* next_obs) {
   const int64_t envs = layout_.num_envs, bytes = obs_bytes();
-  written_.resize(static_cast<size_t>(n));
-  struct Mark {
-    int64_t end, tail;
-  };
-  std::vector<Mark> before;
-  before.reserve(streams_.size());
-  for (const Stream& stream : streams_) before.push_back({stream.end, stream.tail});
+  prepared_.resize(static_cast<size_t>(n));
+  for (Stream& stream : streams_) {
+    stream.end_before = stream.end;
+    stream.tail_before = stream.tail;
+  }
   try {
     for (int64_t i = 0; i < n; ++i) {
       Stream& stream = streams_[static_cast<size_t>((first + i) % envs)];
-      Row& row = written_[static_cast<size_t>(i)];
+      Row& row = prepared_[static_cast<size_t>(i)];
       row.obs = append(stream, stacked(obs + i * bytes));
       row.next_obs = next_obs == nullptr ? kNone : append(stream, stacked(next_obs + i * bytes));
     }
   } catch (...) {
-    for (size_t env = 0; env < streams_.size(); ++env) {
-      streams_[env].end = before[env].end;
-      streams_[env].tail = before[env].tail;
-    }
+    drop();
     throw;
   }
-  std::copy(written_.begin(), written_.end(), rows_.begin() + first);
+}
+
+void FrameStore::drop() {
+  for (Stream& stream : streams_) {
+    stream.end = stream.end_before;
+    stream.tail = stream.tail_before;
+  }
+}
+
+void FrameStore::commit(int64_t first, int64_t n) {
+  std::copy_n(prepared_.begin(), n, rows_.begin() + first);
   // the step after is the oldest, once the ring is full
   const int64_t after = (first + n) % rows();
-  for (int64_t env = 0; env < envs; ++env) {
+  for (int64_t env = 0; env < layout_.num_envs; ++env) {
     const int64_t oldest_obs = rows_[static_cast<size_t>(after + env)].obs;
     if (oldest_obs != kNone) release(streams_[static_cast<size_t>(env)], oldest(oldest_obs));
   }

@@ -37,7 +37,9 @@ class FrameStore final : public FieldStore {
   int64_t nbytes() const override;
 
   // The rows are written, and those in `last` with an observation that follows.
-  void write(int64_t first, int64_t n, const char* obs, const char* next_obs) override;
+  void prepare(int64_t first, int64_t n, const char* obs, const char* next_obs) override;
+  void commit(int64_t first, int64_t n) override;
+  void drop() override;
   void gather(const int64_t* rows, const int64_t* last, int64_t n, char* obs, char* next_obs) const override;
   void clear() override;
 
@@ -64,9 +66,10 @@ class FrameStore final : public FieldStore {
 
  private:
   struct Stream {
-    std::vector<uint8_t*> blocks;  // a ring of a power of two: block b is at b & (size - 1)
-    int64_t first = 0, end = 0;    // positions held
-    int64_t tail = kNone;          // the last observation
+    std::vector<uint8_t*> blocks;                 // a ring of a power of two: block b is at b & (size - 1)
+    int64_t first = 0, end = 0;                   // positions held
+    int64_t tail = kNone;                         // the last observation
+    int64_t end_before = 0, tail_before = kNone;  // prepare()
   };
 
   const uint8_t* frame(const Stream& stream, int64_t position) const;
@@ -82,8 +85,8 @@ class FrameStore final : public FieldStore {
   int shift_;  // frames of a block, as a power of two
   BlockPool pool_;
   std::vector<Stream> streams_;
-  std::vector<Row> rows_, written_;  // of the ring; of a call to write()
-  std::vector<uint8_t> scratch_;     // an observation with its frames one after another
+  std::vector<Row> rows_, prepared_;  // of the ring; to go there
+  std::vector<uint8_t> scratch_;      // an observation with its frames one after another
 };
 
 }  // namespace fastrl

@@ -50,8 +50,13 @@ Replay::Replay(const ReplayOptions& options, std::vector<ReplayField> fields,
       capacity_(options.steps * options.streams),
       flags_(static_cast<size_t>(capacity_)) {
   std::vector<ReplayField*> packed;
+  pairs_.resize(stores_.size());
   for (ReplayField& field : fields_) {
-    if (field.store >= 0) continue;
+    if (field.store >= 0) {
+      Pair& pair = pairs_[static_cast<size_t>(field.store)];
+      (field.is_following ? pair.following : pair.current) = static_cast<int>(&field - fields_.data());
+      continue;
+    }
     if (field.bytes <= kInRecord) {
       packed.push_back(&field);
       continue;
@@ -85,6 +90,12 @@ Replay::Replay(const ReplayOptions& options, std::vector<ReplayField> fields,
   if (priorities_.of_stored) largest_ = std::make_unique<LargestLeaf>(capacity_);
 }
 
+int64_t Replay::bytes() const {
+  int64_t bytes = bytes_;
+  for (const auto& store : stores_) bytes += store->nbytes();
+  return bytes;
+}
+
 double Replay::max_priority() const { return max_priority_; }
 
 double Replay::new_leaf() {
@@ -106,7 +117,6 @@ void Replay::change_leaves(int64_t n, Row row, Change change) {
 
 int64_t Replay::add(int64_t n, const char* const* field, const uint8_t* flags, const double* leaf,
                     double largest) {
-  for (const auto& store : stores_) store->reserve(std::min(n, capacity_));
   const int64_t first = next_;
   const double common = tree_ != nullptr && leaf == nullptr ? new_leaf() : 0;
   for (int64_t done = 0; done < n;) {
@@ -114,11 +124,11 @@ int64_t Replay::add(int64_t n, const char* const* field, const uint8_t* flags, c
     write(next_, rows, field, done, flags + done);
     if (tree_ != nullptr) write_leaves(rows, leaf == nullptr ? nullptr : leaf + done, common);
     next_ = next_ + rows == capacity_ ? 0 : next_ + rows;
+    added_ += rows;
+    stored_ = std::min(capacity_, added_);
     done += rows;
   }
   if (leaf != nullptr) max_priority_ = std::max(max_priority_, largest);
-  added_ += n;
-  stored_ = std::min(capacity_, added_);
   return first;
 }
 
@@ -136,18 +146,22 @@ void Replay::write_leaves(int64_t n, const double* leaf, double common) {
 }
 
 void Replay::write(int64_t first, int64_t n, const char* const* field, int64_t source, const uint8_t* flags) {
+  const auto from = [&](int f) {
+    return f < 0 ? nullptr : field[f] + source * fields_[static_cast<size_t>(f)].bytes;
+  };
+  for (size_t s = 0; s < stores_.size(); ++s) {  // first: they may find no memory
+    try {
+      stores_[s]->prepare(first, n, from(pairs_[s].current), from(pairs_[s].following));
+    } catch (...) {
+      for (size_t prepared = 0; prepared < s; ++prepared) stores_[prepared]->drop();
+      throw;
+    }
+  }
+  for (const auto& store : stores_) store->commit(first, n);
   for (size_t f = 0; f < fields_.size(); ++f) {
     const ReplayField& to = fields_[f];
     if (to.store >= 0) continue;
     scatter_rows(field[f] + source * to.bytes, to.bytes, n, to.base + first * to.stride, to.stride);
-  }
-  for (size_t s = 0; s < stores_.size(); ++s) {
-    const char *current = nullptr, *following = nullptr;
-    for (size_t f = 0; f < fields_.size(); ++f) {
-      if (fields_[f].store != static_cast<int32_t>(s)) continue;
-      (fields_[f].is_following ? following : current) = field[f] + source * fields_[f].bytes;
-    }
-    stores_[s]->write(first, n, current, following, flags);
   }
   std::memcpy(flags_.data() + first, flags, static_cast<size_t>(n));
 }
@@ -157,7 +171,6 @@ void Replay::end_episode(int64_t stream) {
   const int64_t row = (next_ == 0 ? capacity_ : next_) - options_.streams + stream;
   if (flags_[static_cast<size_t>(row)] != 0) return;
   flags_[static_cast<size_t>(row)] = kTruncated;
-  for (const auto& store : stores_) store->end_episode(stream, row);
 }
 
 void Replay::clear() {
@@ -277,20 +290,24 @@ void Replay::copy(int64_t window, const int64_t* row, int64_t n, char* const* fi
     }
     for (size_t f = 0; f < fields_.size(); ++f) {
       const ReplayField& source = fields_[f];
-      if (field[f] == nullptr) continue;
+      if (field[f] == nullptr || source.store >= 0) continue;
       char* out = field[f] + begin * source.bytes;
-      if (source.store >= 0) {
-        const FieldStore& store = *stores_[static_cast<size_t>(source.store)];
-        if (source.is_following)
-          store.gather_following(last, m, out);
-        else
-          store.gather_current(from, m, out);
-      } else if (source.at == ReplayField::At::sum) {
+      if (source.at == ReplayField::At::sum) {
         sum(source, from, length, m, out);
       } else {
         gather_rows(source.base, source.stride, source.bytes,
                     source.at == ReplayField::At::first ? from : last, m, out);
       }
+    }
+    for (size_t s = 0; s < stores_.size(); ++s) {
+      const auto out = [&](int f) {
+        return f < 0 || field[f] == nullptr ? nullptr
+                                            : field[f] + begin * fields_[static_cast<size_t>(f)].bytes;
+      };
+      const int following = pairs_[s].following;
+      const bool at_last =
+          following >= 0 && fields_[static_cast<size_t>(following)].at == ReplayField::At::last;
+      stores_[s]->gather(from, at_last ? last : from, m, out(pairs_[s].current), out(following));
     }
     if (discount == nullptr) continue;
     for (int64_t i = 0; i < m; ++i) {

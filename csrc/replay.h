@@ -19,6 +19,7 @@
 #include <shared_mutex>
 #include <vector>
 
+#include "field_store.h"
 #include "largest_leaf.h"
 #include "sum_tree.h"
 
@@ -53,25 +54,6 @@ class ReplayLock {
 
 // Why a row is the last of its episode; 0: it is not, or not yet.
 enum RowFlag : uint8_t { kTerminated = 1, kTruncated = 2 };
-
-// Keeps one field, or two: one of the moment before a step (current) and the same quantity after it
-// (following), as frames that neighbouring rows share. Rows come in the order of time, streams side by side.
-class FieldStore {
- public:
-  virtual ~FieldStore() = default;
-  // Makes room for n rows more: the one function that may throw, std::bad_alloc.
-  virtual void reserve(int64_t n) = 0;
-  // Rows [first, first + n) of the ring, whole steps of all streams; values without gaps; flags [n]
-  // (RowFlag). following is null for a store of one field.
-  virtual void write(int64_t first, int64_t n, const char* current, const char* following,
-                     const uint8_t* flags) = 0;
-  // The values of rows row[0 .. n) to out, without gaps.
-  virtual void gather_current(const int64_t* row, int64_t n, char* out) const = 0;
-  virtual void gather_following(const int64_t* row, int64_t n, char* out) const = 0;
-  // The newest row of the stream, `row`, has become the last of its episode.
-  virtual void end_episode(int64_t stream, int64_t row) = 0;
-  virtual void clear() = 0;
-};
 
 struct ReplayField {
   // Which value of a window of n steps is returned: the first row's, the last row's, or sum_k gamma^k x_k.
@@ -119,7 +101,7 @@ class Replay {
   int64_t streams() const { return options_.streams; }
   int64_t window() const { return options_.window; }
   bool prioritized() const { return tree_ != nullptr; }
-  int64_t bytes() const { return bytes_; }
+  int64_t bytes() const;
 
   int64_t stored() const { return stored_; }
   int64_t next_row() const { return next_; }
@@ -186,6 +168,10 @@ class Replay {
   ReplayOptions options_;
   std::vector<ReplayField> fields_;
   std::vector<std::unique_ptr<FieldStore>> stores_;
+  struct Pair {
+    int current = -1, following = -1;  // of fields_
+  };
+  std::vector<Pair> pairs_;  // of stores_
   int64_t capacity_, bytes_ = 0;
   std::vector<Memory> memory_;
   std::vector<Region> regions_;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "array.h"
+#include "recycled.h"
 
 namespace fastrl {
 
@@ -116,9 +117,12 @@ inline bool put_number(const NamedField& field, PyObject* x, char* to) {
   }
 }
 
-inline bool is_plain(py::handle x, const py::dtype& dtype) {
-  return py::isinstance<py::array>(x) && py::detail::array_proxy(x.ptr())->descr == dtype.ptr() &&
-         (py::detail::array_proxy(x.ptr())->flags & py::array::c_style) != 0;
+// An array without gaps of this very dtype.
+inline bool is_plain(py::handle x, const py::dtype& dtype, bool aligned = false) {
+  if (!py::isinstance<py::array>(x)) return false;
+  const auto* array = py::detail::array_proxy(x.ptr());
+  const int wanted = py::array::c_style | (aligned ? int{py::detail::npy_api::NPY_ARRAY_ALIGNED_} : 0);
+  return array->descr == dtype.ptr() && (array->flags & wanted) == wanted;
 }
 
 // The values of one argument, alive as long as this.
@@ -164,11 +168,27 @@ inline py::object new_rows(const NamedField& field, int64_t n) {
   Py_intptr_t shape[33] = {static_cast<Py_intptr_t>(n)};
   std::copy(field.shape.begin(), field.shape.end(), shape + 1);
   const auto& numpy = py::detail::npy_api::get();
-  Py_INCREF(field.dtype.ptr());  // stolen
-  auto array = py::reinterpret_steal<py::object>(numpy.PyArray_NewFromDescr_(
-      numpy.PyArray_Type_, field.dtype.ptr(), static_cast<int>(field.shape.size() + 1), shape, nullptr,
-      nullptr, 0, nullptr));
-  if (!array) throw py::error_already_set();
+  const auto bytes = static_cast<size_t>(n * field.bytes);
+  const auto array_on = [&](void* memory, int flags) {
+    Py_INCREF(field.dtype.ptr());  // stolen
+    auto array = py::reinterpret_steal<py::object>(numpy.PyArray_NewFromDescr_(
+        numpy.PyArray_Type_, field.dtype.ptr(), static_cast<int>(field.shape.size() + 1), shape, nullptr,
+        memory, flags, nullptr));
+    if (!array) throw py::error_already_set();
+    return array;
+  };
+  if (bytes < Recycled::kLeast) return array_on(nullptr, 0);
+  struct Owned {
+    void* memory;
+    size_t bytes;
+    ~Owned() { Recycled::instance().give(memory, bytes); }
+  };
+  auto* const owned = new Owned{Recycled::instance().take(bytes), bytes};
+  const py::capsule owner(owned, [](void* x) { delete static_cast<Owned*>(x); });
+  using Api = py::detail::npy_api;
+  auto array = array_on(owned->memory,
+                        Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_WRITEABLE_);
+  if (numpy.PyArray_SetBaseObject_(array.ptr(), owner.inc_ref().ptr()) != 0) throw py::error_already_set();
   return array;
 }
 
@@ -176,12 +196,12 @@ inline py::object callers_rows(const char* op, const NamedField& field, py::hand
   py::object array = py::isinstance<py::array>(x) ? py::reinterpret_borrow<py::object>(x)
                                                   : converter("view_of_tensor")(op, field.name, x);
   const auto* proxy = py::detail::array_proxy(array.ptr());
-  const bool fits = is_plain(array, field.dtype) &&
+  const bool fits = is_plain(array, field.dtype, true) &&
                     static_cast<size_t>(proxy->nd) == field.shape.size() + 1 && proxy->dimensions[0] == n &&
                     std::equal(field.shape.begin(), field.shape.end(), proxy->dimensions + 1);
   if (!fits || !py::reinterpret_borrow<py::array>(array).writeable())
     throw py::value_error(std::string(op) + ": out[" + std::string(py::repr(field.name)) +
-                          "] must be a C-contiguous, writeable " + wanted(field, std::to_string(n)) +
+                          "] must be a C-contiguous, aligned, writeable " + wanted(field, std::to_string(n)) +
                           (fits ? ", got a read-only array" : ", got " + described(x)));
   return array;
 }

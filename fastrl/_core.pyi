@@ -250,6 +250,23 @@ class ReturnNormalizer:
         Takes in one step; False, and no change, if the variance is not finite.
         """
 
+class FrameStore:
+    def __init__(
+        self,
+        num_envs: typing.SupportsInt | typing.SupportsIndex,
+        steps: typing.SupportsInt | typing.SupportsIndex,
+        shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        item_bytes: typing.SupportsInt | typing.SupportsIndex,
+        stack_axis: typing.Any,
+    ) -> None: ...
+    def add(self, obs: typing.Any, next_obs: typing.Any) -> None: ...
+    def clear(self) -> None: ...
+    def gather(
+        self, rows: typing.Any, last: typing.Any, obs: typing.Any, next_obs: typing.Any
+    ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
 class Replay:
     """
     A ring of transitions; see csrc/replay.h and fastrl.replay.
@@ -273,6 +290,14 @@ class Replay:
         ]
         | None,
         flat: bool,
+        frames: collections.abc.Sequence[
+            tuple[
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                bool,
+            ]
+        ],
     ) -> None: ...
     def add(self, arg0: dict[str, typing.Any], arg1: typing.Any) -> int: ...
     def clear(self) -> None: ...

@@ -1,7 +1,7 @@
 """The uniform replay buffer, and all that the prioritized one has in common with it."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastrl import _core, checkpoint
 from fastrl.kernels._check import describe, require_choice
 from fastrl.replay.fields import flag_fields, parse_fields, parse_n_step
+from fastrl.replay.frames import parse_frames, row_bytes
 from fastrl.replay.memory import require_memory
 
 OUTPUTS = ("numpy", "torch")
@@ -49,6 +50,8 @@ class ReplayBuffer:
         *,
         num_envs: int = 1,
         Nstep: Mapping[str, Any] | None = None,
+        next_of: str | Sequence[str] | None = None,
+        stack_compress: str | Sequence[str] | None = None,
         default_dtype: DTypeLike = np.float32,
         seed: int | None = None,
     ) -> None:
@@ -61,6 +64,12 @@ class ReplayBuffer:
             num_envs: environments that are stepped together.
             Nstep: ``{"size": n, "gamma": 0.99, "rew": names, "next": names}``: n-step returns; needs a field
                 ``done`` or ``terminated``.
+            next_of: fields ``x`` that come with ``next_x``, the same one step on, which is then a field too:
+                what the next row repeats is stored once.
+            stack_compress: fields that are stacks of the last frames: each frame is stored once. The stack is
+                the shorter of the first and the last axis (the last if they are equal), or the one that
+                ``"stack_axis"``, 0 or -1, in ``env_dict`` says. Any values come back as they were added;
+                those that do not continue the row before take more memory.
             default_dtype: of fields that name none.
             seed: of the draws, in [0, 2^64); None: from the system.
 
@@ -68,7 +77,8 @@ class ReplayBuffer:
             TypeError, ValueError: an argument that will not do.
             MemoryError: the buffer does not fit in memory.
         """
-        self._make(size, env_dict, num_envs, Nstep, default_dtype, seed, None, flat=False)
+        shared = (next_of, stack_compress)
+        self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, None, flat=False)
 
     def _make(
         self,
@@ -76,6 +86,7 @@ class ReplayBuffer:
         env_dict: Mapping[str, Mapping[str, Any]],
         num_envs: int,
         Nstep: Mapping[str, Any] | None,
+        shared: tuple[str | Sequence[str] | None, str | Sequence[str] | None],
         default_dtype: DTypeLike,
         seed: int | None,
         priorities: tuple[float, float, bool] | None,
@@ -87,7 +98,7 @@ class ReplayBuffer:
             raise ValueError(
                 f"replay: size must be in [num_envs = {num_envs}, 2^31], num_envs >= 1, got {size}"
             )
-        self.fields = parse_fields(env_dict, default_dtype)
+        self.fields, self.frames = parse_frames(parse_fields(env_dict, default_dtype), env_dict, *shared)
         self.n_step = parse_n_step(Nstep, self.fields)
         terminated, truncated = flag_fields(self.fields)
         at = dict.fromkeys(self.n_step.rewards, "sum") | dict.fromkeys(
@@ -97,7 +108,7 @@ class ReplayBuffer:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
         if not 0 <= operator.index(seed) < 2**64:
             raise ValueError(f"replay: seed must be in [0, 2^64), got {seed}")
-        row = sum(field.bytes for field in self.fields) + 1 + (20 if priorities else 0)
+        row = row_bytes(self.fields, self.frames) + 1 + (20 if priorities else 0)
         require_memory(f"replay: a buffer of {size:,} rows of {row:,} bytes", size * row)
         self._core = _core.Replay(
             size // self.num_envs,
@@ -110,7 +121,20 @@ class ReplayBuffer:
             seed,
             priorities,
             flat,
+            self._frame_arguments(),
         )
+
+    def _frame_arguments(self) -> list[tuple[int, int, int, bool]]:
+        names = [field.name for field in self.fields]
+        return [
+            (
+                names.index(one.current),
+                -1 if one.following is None else names.index(one.following),
+                one.stack,
+                one.stack_last,
+            )
+            for one in self.frames
+        ]
 
     def __len__(self) -> int:
         """Rows stored."""
@@ -152,8 +176,9 @@ class ReplayBuffer:
             TypeError, ValueError: the buffer is empty, or holds fewer than ``batch_size`` rows when each may
                 be drawn once; ``out`` does not fit; nothing is drawn.
         """
+        torch = output != "numpy" and wants_torch(output, out)
         batch = self._core.sample(batch_size, out, replacement)
-        return batch if output == "numpy" else _as_torch(batch, output, out)
+        return as_torch(batch) if torch else batch
 
     def gather(self, indexes: Any, *, n_step: bool = True) -> dict[str, Any]:
         """The rows of these numbers, as :meth:`sample` returns them.
@@ -226,16 +251,13 @@ class ReplayBuffer:
             )
         if state["config"] != self._config():
             raise ValueError(f"load_state: config must be {self._config()}, got {state['config']}")
-        leaves, fields = state["leaves"], state["fields"]
-        if leaves is not None and not (np.isfinite(leaves).all() and (leaves >= 0).all()):
-            raise ValueError("load_state: leaves must be finite and >= 0")
         if not 0 <= state["max_priority"] < np.inf:
             raise ValueError(f"load_state: max_priority must be finite and >= 0, got {state['max_priority']}")
         for name in ("seed", "counter"):
             if not 0 <= operator.index(state[name]) < 2**64:
                 raise ValueError(f"load_state: {name} must be in [0, 2^64), got {state[name]}")
         position = tuple(state[name] for name in ("added", "seed", "counter", "max_priority"))
-        self._core.restore(position, state["flags"], leaves, dict(fields))
+        self._core.restore(position, state["flags"], state["leaves"], dict(state["fields"]))
 
     def save(self, path: Path | str) -> Path:
         """Write :meth:`state` to a folder with checksums, replacing an older save there; its absolute path.
@@ -272,10 +294,18 @@ class ReplayBuffer:
 _STATE = {"config", "added", "seed", "counter", "max_priority", "flags", "leaves", "fields"}
 
 
-def _as_torch(batch: dict[str, Any], output: str, out: object) -> dict[str, Any]:
+def wants_torch(output: str, out: object) -> bool:
+    """Whether a batch is to be new tensors.
+
+    Raises:
+        ValueError: no such output.
+    """
     require_choice("sample", "output", output, OUTPUTS)
-    if out is not None:
-        return batch
+    return output == "torch" and out is None
+
+
+def as_torch(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch's arrays as tensors that share their memory."""
     import torch
 
     return {name: torch.from_numpy(values) for name, values in batch.items()}

@@ -62,8 +62,8 @@ def _field(name: str, options: Mapping[str, Any], default_dtype: DTypeLike) -> F
         raise ValueError(
             f"replay: a field's name must be a str and none of {', '.join(RESERVED)}, got {name!r}"
         )
-    if not isinstance(options, Mapping) or not set(options) <= {"shape", "dtype"}:
-        raise ValueError(f"replay: {name} must be a dict of shape and dtype, got {options!r}")
+    if not isinstance(options, Mapping) or not set(options) <= {"shape", "dtype", "stack_axis"}:
+        raise ValueError(f"replay: {name} must be a dict of shape, dtype and stack_axis, got {options!r}")
     shape = options.get("shape", ())
     try:
         shape = tuple(map(operator.index, shape)) if isinstance(shape, Sequence) else (operator.index(shape),)

@@ -1,14 +1,14 @@
 """Prioritized experience replay."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrl.kernels._check import require_choice
-from fastrl.replay.buffer import ReplayBuffer, _as_torch
+from fastrl.replay.buffer import ReplayBuffer, as_torch, wants_torch
 
 _SCALES = ("batch", "buffer", None)  # WeightScale of csrc/replay.h
 
@@ -36,6 +36,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         eps: float = 1e-4,
         num_envs: int = 1,
         Nstep: Mapping[str, Any] | None = None,
+        next_of: str | Sequence[str] | None = None,
+        stack_compress: str | Sequence[str] | None = None,
         default_dtype: DTypeLike = np.float32,
         seed: int | None = None,
         stratified: bool = True,
@@ -51,6 +53,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             eps: ε >= 0, added to priorities.
             num_envs: environments that are stepped together.
             Nstep: n-step returns.
+            next_of: fields that come with the next ones.
+            stack_compress: fields that are stacks of frames.
             default_dtype: of fields that name none.
             seed: of the draws.
             stratified: draw one row from each of batch_size equal parts of the total; False: independently.
@@ -64,7 +68,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             MemoryError: the buffer does not fit in memory.
         """
         options = self._prioritize(alpha, eps, stratified, normalize, new_priority)
-        self._make(size, env_dict, num_envs, Nstep, default_dtype, seed, options, flat=False)
+        shared = (next_of, stack_compress)
+        self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, options, flat=False)
 
     def _prioritize(
         self, alpha: float, eps: float, stratified: bool, normalize: str | None, new_priority: str
@@ -108,8 +113,9 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             TypeError, ValueError: the buffer is empty, all its priorities are 0, or ``out`` does not fit;
                 nothing is drawn.
         """
+        torch = output != "numpy" and wants_torch(output, out)
         batch = self._core.sample_prioritized(batch_size, out, beta, self._stratified, self._scale)
-        return batch if output == "numpy" else _as_torch(batch, output, out)
+        return as_torch(batch) if torch else batch
 
     def update_priorities(self, indexes: Any, priorities: Any) -> None:
         """Give rows new priorities; of a row named twice, the last counts.
