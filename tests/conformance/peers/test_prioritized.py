@@ -310,7 +310,9 @@ def test_tianshous_unnormalised_weights_have_another_scale() -> None:
     index, weight = ours.sample(64, beta=1.0, normalize="buffer")
     np.testing.assert_allclose(weight, np.array([1, 0.5, 1 / 3, 0.2])[index], rtol=1e-6)
     index, weight = ours.sample(64, beta=1.0, normalize=None)
-    np.testing.assert_allclose(weight, 0.55 / np.sqrt(p[index]), rtol=1e-6)  # total 2.2 over N = 4 and the leaf
+    np.testing.assert_allclose(
+        weight, 0.55 / np.sqrt(p[index]), rtol=1e-6
+    )  # total 2.2 over N = 4 and the leaf
 
 
 @pytest.mark.parametrize("stored", [1, 2, 1000, 1024])
