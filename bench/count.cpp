@@ -14,6 +14,7 @@
 #include "network_plan.h"
 #include "normalizers.h"
 #include "returns.h"
+#include "sum_tree.h"
 
 namespace fastrl {
 FASTRL_DISPATCH(ReturnsTable, returns)
@@ -191,6 +192,29 @@ void count_normalizers() {
   count("normalize reward 256", [&] { rewards.normalize(reward.data(), batch, out.data()); });
 }
 
+// Random items of 2^16; two batch sizes.
+void count_sum_tree() {
+  const int64_t capacity = 1 << 16;
+  SumTree tree(capacity);
+  tree.fill(0, capacity, 1.0);
+  for (const int64_t batch : {32, 1024}) {
+    const std::string size = std::to_string(batch);
+    std::vector<int64_t> index, drawn(batch);
+    for (const float x : random(batch)) index.push_back(static_cast<int64_t>((x + 1) * 0.5 * (capacity - 1)));
+    Floats priority = random(batch), weight(batch);
+    for (float& x : priority) x += 1.5f;
+    std::vector<double> leaf(batch);
+    double largest = 0;
+    count(("sum_tree leaves " + size).c_str(),
+          [&] { to_leaves(priority.data(), batch, 1e-6, 0.6, leaf.data(), &largest); });
+    count(("sum_tree set " + size).c_str(), [&] { tree.set(index.data(), leaf.data(), batch); });
+    count(("sum_tree sample " + size).c_str(),
+          [&] { tree.sample(1, 2, batch, true, drawn.data(), leaf.data()); });
+    count(("sum_tree weights " + size).c_str(),
+          [&] { importance_weights(leaf.data(), batch, 0.4, 0.5, weight.data()); });
+  }
+}
+
 // 64 steps of every environment; about one episode of CartPole in two ends.
 void count_envs(EnvMode mode, const EnvsTable& table) {
   const int64_t n = 64;
@@ -228,6 +252,7 @@ int main() {
   count_losses_and_distributions();
   count_normalizers();
   count_frames();
+  count_sum_tree();
   count_envs(EnvMode::exact, envs());
   count_envs(EnvMode::fast, envs_fast());
 }
