@@ -620,6 +620,8 @@ def adam_step(
     eps: typing.SupportsFloat | typing.SupportsIndex,
     max_norm: typing.SupportsFloat | typing.SupportsIndex,
 ) -> float: ...
+def c51_loss(*args) -> typing.Any: ...
+def c51_project(*args) -> typing.Any: ...
 def categorical_entropy(
     logits: typing.Any,
     entropy: typing.Any,
@@ -678,6 +680,7 @@ def discounted(
     arg5: typing.Any,
     arg6: typing.Any,
 ) -> typing.Any: ...
+def expectation(*args) -> typing.Any: ...
 def gae(
     arg0: typing.Any,
     arg1: typing.Any,
@@ -726,6 +729,7 @@ def grayscale_resize(
     height: typing.SupportsInt | typing.SupportsIndex,
     width: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
+def hl_gauss(*args) -> typing.Any: ...
 def isa() -> str:
     """
     Name of the instruction set in use.
@@ -777,6 +781,7 @@ def q_lambda(
     arg7: typing.Any,
     arg8: typing.Any,
 ) -> typing.Any: ...
+def quantile_huber(*args) -> typing.Any: ...
 def retrace(
     arg0: typing.Any,
     arg1: typing.Any,
