@@ -213,6 +213,7 @@ class PyReplay {
 
   int64_t stored() { return looked_at(&Replay::stored); }
   int64_t next_row() { return looked_at(&Replay::next_row); }
+  int64_t added() { return looked_at(&Replay::added); }
   double max_priority() { return looked_at(&Replay::max_priority); }
   int64_t capacity() const { return replay_->capacity(); }
   int64_t bytes() { return looked_at(&Replay::bytes); }
@@ -359,6 +360,7 @@ void register_replay(py::module_& m) {
       .def("restore", &PyReplay::restore)
       .def_property_readonly("stored", &PyReplay::stored)
       .def_property_readonly("next_row", &PyReplay::next_row)
+      .def_property_readonly("added", &PyReplay::added)
       .def_property_readonly("max_priority", &PyReplay::max_priority)
       .def_property_readonly("capacity", &PyReplay::capacity)
       .def_property_readonly("bytes", &PyReplay::bytes);
