@@ -48,8 +48,8 @@ def scan_kernel(  # type: ignore[no-untyped-def]
     OP: tl.constexpr, MASKED: tl.constexpr, ARRAYS: tl.constexpr, VALUES: tl.constexpr, MODE: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """y of BLOCK_B columns. x0 to x3 are the op's real arrays in order; ARRAYS: gamma and lambda are arrays, after
-    the others. VALUES: next_value is absent (0), [B] (1) or [T, B] (2).
+    """y of BLOCK_B columns. x0 to x3 are the op's real arrays in order; ARRAYS: gamma and lambda are arrays,
+    after the others. VALUES: next_value is absent (0), [B] (1) or [T, B] (2).
 
     MODE 0: all steps. MODE 1: the map of each chunk into maps, factors and cuts, [chunks, B], the last chunk
     first. MODE 2: y, after the maps of the chunks that follow.

@@ -35,7 +35,9 @@ def _run(op: str, *arguments: Any) -> Any:
     targets = [torch.as_tensor(x) for x in results]
     given = {name: torch.as_tensor(x) for name, x in zip(spec.arrays, arrays, strict=True) if x is not None}
     numbers = dict(zip(spec.options, options, strict=True))
-    given |= {name: torch.as_tensor(numbers[name]) for name in spec.factors if getattr(numbers[name], "ndim", 0)}
+    given |= {
+        name: torch.as_tensor(numbers[name]) for name in spec.factors if getattr(numbers[name], "ndim", 0)
+    }
     if pair and out is not None and targets[0].numel() and _overlap(*targets):
         raise ValueError(f"{op}: out must be two arrays apart, got memory that they share")
     if targets[0].numel():
