@@ -25,7 +25,9 @@ DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cu
 
 
 @triton.jit
-def _discount(discount, discount_b, gamma, b, inside, real, DISCOUNT: tl.constexpr, FLAGS: tl.constexpr):
+def _discount(  # type: ignore[no-untyped-def]
+    discount, discount_b, gamma, b, inside, real, DISCOUNT: tl.constexpr, FLAGS: tl.constexpr
+):  # fmt: skip
     """Discounts [BLOCK_B] from an array, from gamma and flags, or from gamma."""
     given = tl.zeros(b.shape, dtype=real) + tl.cast(gamma, real)
     if DISCOUNT:
@@ -37,7 +39,7 @@ def _discount(discount, discount_b, gamma, b, inside, real, DISCOUNT: tl.constex
 
 
 @triton.jit
-def _neighbours(target, M, BLOCK_M: tl.constexpr):
+def _neighbours(target, M, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
     """Target atoms and their neighbours [1, BLOCK_M]; outside, further away by 1."""
     j = tl.arange(0, BLOCK_M)[None, :]
     z = tl.load(target + j, mask=j < M, other=0.0)
@@ -84,7 +86,7 @@ def c51_project_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _softmax(x, row, x_n, within, N, BLOCK_N: tl.constexpr):
+def _softmax(x, row, x_n, within, N, BLOCK_N: tl.constexpr):  # type: ignore[no-untyped-def]
     """Of rows that begin at x + row [BLOCK_B]: the row's maximum, exponentials and their sum."""
     i = tl.arange(0, BLOCK_N)[None, :]
     logits = tl.load(x + row[:, None] + i * x_n, mask=within[:, None] & (i < N), other=0.0)
