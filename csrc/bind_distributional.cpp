@@ -1,10 +1,12 @@
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cmath>
-#include <initializer_list>
+#include <cstdint>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "array.h"
@@ -124,8 +126,19 @@ py::object matrix_for(py::handle out, py::ssize_t rows, py::ssize_t columns, boo
                                                 : new_array<float>(rows, columns));
 }
 
+// Whether the two may share memory: by the range of their addresses, as numpy.may_share_memory does.
 bool overlap(const py::array& x, const py::array& y) {
-  return py::module_::import("numpy").attr("may_share_memory")(x, y).cast<bool>();
+  const auto range = [](const py::array& array) {
+    auto low = reinterpret_cast<intptr_t>(array.data()), high = low + array.itemsize();
+    for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+      const py::ssize_t reach = (array.shape(axis) - 1) * array.strides(axis);
+      (reach < 0 ? low : high) += reach;
+    }
+    return std::make_pair(low, high);
+  };
+  if (x.size() == 0 || y.size() == 0) return false;
+  const auto a = range(x), b = range(y);
+  return a.first < b.second && b.first < a.second;
 }
 
 template <class Real>
