@@ -36,9 +36,11 @@ from fastrl.kernels.losses import (
     ppo_multi_categorical,
 )
 from fastrl.kernels.network import adam_step, polyak
-from fastrl.kernels.returns import gae
+from fastrl.kernels.replay import SumTree
+from fastrl.kernels.returns import discounted, gae, n_step, q_lambda, retrace, td_lambda, vtrace
 
 __all__ = [
+    "SumTree",
     "adam_step",
     "c51_loss",
     "c51_project",
@@ -46,6 +48,7 @@ __all__ = [
     "categorical_log_prob",
     "categorical_mode",
     "categorical_sample",
+    "discounted",
     "expectation",
     "gae",
     "gaussian_entropy",
@@ -58,14 +61,19 @@ __all__ = [
     "multi_categorical_log_prob",
     "multi_categorical_mode",
     "multi_categorical_sample",
+    "n_step",
     "normalize_advantage",
     "polyak",
     "ppo_categorical",
     "ppo_gaussian",
     "ppo_multi_categorical",
     "push_frames",
+    "q_lambda",
     "quantile_huber",
+    "retrace",
     "squash",
     "squashed_gaussian_log_prob",
+    "td_lambda",
     "two_hot",
+    "vtrace",
 ]
