@@ -146,6 +146,10 @@ void Replay::write_leaves(int64_t n, const double* leaf, double common) {
 }
 
 void Replay::write(int64_t first, int64_t n, const char* const* field, int64_t source, const uint8_t* flags) {
+  if (field == nullptr) {
+    std::memcpy(flags_.data() + first, flags, static_cast<size_t>(n));
+    return;
+  }
   const auto from = [&](int f) {
     return f < 0 ? nullptr : field[f] + source * fields_[static_cast<size_t>(f)].bytes;
   };
@@ -158,12 +162,24 @@ void Replay::write(int64_t first, int64_t n, const char* const* field, int64_t s
     }
   }
   for (const auto& store : stores_) store->commit(first, n);
+  write_columns(first, n, field, source);
+  std::memcpy(flags_.data() + first, flags, static_cast<size_t>(n));
+}
+
+void Replay::write_columns(int64_t first, int64_t n, const char* const* field, int64_t source) {
   for (size_t f = 0; f < fields_.size(); ++f) {
     const ReplayField& to = fields_[f];
     if (to.store >= 0) continue;
     scatter_rows(field[f] + source * to.bytes, to.bytes, n, to.base + first * to.stride, to.stride);
   }
-  std::memcpy(flags_.data() + first, flags, static_cast<size_t>(n));
+}
+
+void Replay::put_rows(int64_t first, int64_t n, const char* const* field) {
+  for (int64_t done = 0; done < n;) {
+    const int64_t row = (first + done) % capacity_, rows = std::min(n - done, capacity_ - row);
+    write_columns(row, rows, field, done);
+    done += rows;
+  }
 }
 
 void Replay::end_episode(int64_t stream) {
@@ -174,11 +190,15 @@ void Replay::end_episode(int64_t stream) {
 }
 
 void Replay::clear() {
+  clear_rows();
+  for (const auto& store : stores_) store->clear();
+}
+
+void Replay::clear_rows() {
   if (tree_ != nullptr)
     change_leaves(stored_, [](int64_t i) { return i; }, [&] { tree_->fill(0, stored_, 0); });
   stored_ = next_ = added_ = 0;
   max_priority_ = 1;
-  for (const auto& store : stores_) store->clear();
 }
 
 void Replay::draw(int64_t n, bool replacement, int64_t* row) const {
@@ -334,7 +354,10 @@ Replay::Position Replay::position() const { return {added_, options_.seed, count
 
 void Replay::restore(const Position& position, const uint8_t* flags, const double* leaf,
                      const char* const* field) {
-  clear();
+  if (field == nullptr)
+    clear_rows();
+  else
+    clear();
   const int64_t stored = std::min(capacity_, position.added);
   // written as they were added, oldest first: the ring's seam lies where it did
   next_ = (position.added - stored) % capacity_;

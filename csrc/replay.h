@@ -141,7 +141,10 @@ class Replay {
     double max_priority;
   };
   Position position() const;
+  // field null: the fields are there already, by put_rows() of the rows counted from the first ever added.
   void restore(const Position& position, const uint8_t* flags, const double* leaf, const char* const* field);
+  void put_rows(int64_t first, int64_t n, const char* const* field);
+  const ReplayField& field(size_t f) const { return fields_[f]; }
 
  private:
   struct Region {  // what is fetched ahead of a random row
@@ -155,6 +158,8 @@ class Replay {
 
   Memory allocate(int64_t bytes);
   void write(int64_t first, int64_t n, const char* const* field, int64_t source, const uint8_t* flags);
+  void write_columns(int64_t first, int64_t n, const char* const* field, int64_t source);
+  void clear_rows();
   void prefetch(const int64_t* row, int64_t n) const;
   void windows(const int64_t* row, int64_t n, int64_t* last, int64_t* length) const;
   void copy(int64_t window, const int64_t* row, int64_t n, char* const* field, float* discount) const;

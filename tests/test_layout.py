@@ -38,7 +38,7 @@ ARROWS = {
     "policies": BASE | NETWORKS | {"normalize"},
     "envs": BASE | {"normalize"},
     "normalize": BASE,
-    "replay": BASE | {"checkpoint", "state"},
+    "replay": BASE | {"checkpoint", "durable", "state"},
     "sources": MIDDLE,
     "minibatches": {"sequences", "sources"},
     "recurrent": {"networks", "sequences", "policies", "sources", "minibatches"},
