@@ -18,6 +18,7 @@
 #include "replay.h"
 #include "replay_arguments.h"
 #include "replay_batch.h"
+#include "replay_rows.h"
 #include "replay_shards.h"
 
 namespace fastrl {
@@ -104,7 +105,7 @@ class PyReplay {
 
   int64_t add(const Fields& values, py::handle priorities) {
     std::vector<Values> values_of;
-    const std::vector<const char*> data = read("add", values, flat_, values_of);
+    const std::vector<const char*> data = fields_.read("add", values, flat_, values_of);
     const int64_t n = values_of[0].rows;
     if (n % replay_->streams() != 0)
       throw py::value_error("add: fields must have rows of all " + std::to_string(replay_->streams()) +
@@ -163,30 +164,28 @@ class PyReplay {
 
   // Rows by their numbers; as they were added, or windows of n steps.
   Fields gather(py::handle indexes, bool windows) {
-    const py::object rows = converted_indexes("gather", indexes);
-    const auto* row = static_cast<const int64_t*>(contents_of(rows));
-    const int64_t n = py::reinterpret_borrow<py::array>(rows).shape(0);
+    const Rows rows("gather", indexes);
+    const int64_t n = rows.count;
     Batch batch(fields_, "gather", n, py::none(), false, windows && replay_->window() > 1);
     int64_t stored = 0;
     bool valid = false;
     guarded<Reading>(n, [&] {
       stored = replay_->stored();
-      valid = within(row, n, stored);
+      valid = rows.within(stored);
       if (!valid) return;
       if (windows)
-        replay_->gather(row, n, batch.field.data(), batch.discount);
+        replay_->gather(rows.row, n, batch.field.data(), batch.discount);
       else
-        replay_->gather_steps(row, n, batch.field.data());
+        replay_->gather_steps(rows.row, n, batch.field.data());
     });
-    if (!valid) refuse_index("gather", row, n, stored);
-    if (n > 0) std::copy(row, row + n, batch.index);
+    if (!valid) rows.refuse("gather", stored);
+    if (n > 0) std::copy(rows.row, rows.row + n, batch.index);
     return Fields(batch.result);
   }
 
   void update_priorities(py::handle indexes, py::handle priorities) {
-    const py::object rows = converted_indexes("update_priorities", indexes);
-    const auto* row = static_cast<const int64_t*>(contents_of(rows));
-    const int64_t n = py::reinterpret_borrow<py::array>(rows).shape(0);
+    const Rows rows("update_priorities", indexes);
+    const int64_t n = rows.count;
     Leaves leaves(n);
     double largest = 0;
     read_priorities("update_priorities", priorities, n, leaves.data(), &largest);
@@ -194,10 +193,10 @@ class PyReplay {
     bool valid = false;
     guarded<Writing>(n, [&] {
       stored = replay_->stored();
-      valid = within(row, n, stored);
-      if (valid) replay_->set_leaves(row, leaves.data(), n, largest);
+      valid = rows.within(stored);
+      if (valid) replay_->set_leaves(rows.row, leaves.data(), n, largest);
     });
-    if (!valid) refuse_index("update_priorities", row, n, stored);
+    if (!valid) rows.refuse("update_priorities", stored);
   }
 
   void end_episode(std::optional<int64_t> env) {
@@ -218,6 +217,7 @@ class PyReplay {
   ReplayParts parts() { return {*replay_, lock_, fields_, frames_}; }
   int64_t stored() { return looked_at(&Replay::stored); }
   int64_t next_row() { return looked_at(&Replay::next_row); }
+  int64_t added() { return looked_at(&Replay::added); }
   double max_priority() { return looked_at(&Replay::max_priority); }
   int64_t capacity() const { return replay_->capacity(); }
   int64_t bytes() { return looked_at(&Replay::bytes); }
@@ -230,8 +230,8 @@ class PyReplay {
       const auto flags = py::array_t<uint8_t>(n);
       py::object leaves = py::none();
       if (replay_->prioritized()) leaves = py::array_t<double>(n);
-      double* leaf = leaves.is_none() ? nullptr : static_cast<double*>(contents_of(leaves));
-      auto* flag = static_cast<uint8_t*>(contents_of(flags));
+      double* leaf = leaves.is_none() ? nullptr : static_cast<double*>(contents(leaves.ptr()));
+      auto* flag = static_cast<uint8_t*>(contents(flags.ptr()));
       Replay::Position position{};
       bool same = false;
       guarded<Reading>(n, [&] {
@@ -272,7 +272,7 @@ class PyReplay {
         throw py::value_error("load_state: leaves must be finite, >= 0 and at most 2^960");
     }
     std::vector<Values> values_of;
-    const std::vector<const char*> data = read("load_state", fields, false, values_of);
+    const std::vector<const char*> data = fields_.read("load_state", fields, false, values_of);
     if (values_of[0].rows != n || !values_of[0].leading)
       throw py::value_error("load_state: fields must have " + std::to_string(n) + " rows, got " +
                             std::to_string(values_of[0].rows));
@@ -298,39 +298,6 @@ class PyReplay {
     return result;
   }
 
-  // Where the rows of each field lie, all equally many; `values` keeps them alive.
-  std::vector<const char*> read(const char* op, const py::dict& given, bool flat,
-                                std::vector<Values>& values) const {
-    const size_t count = fields_.field.size();
-    if (given.size() != count) fields_.refuse(op, given);
-    values.resize(count);
-    std::vector<const char*> data(count);
-    for (size_t f = 0; f < count; ++f) {
-      const NamedField& field = fields_.field[f];
-      const py::handle x = fields_.in(op, given, field);
-      read_values(op, field, x, flat, values[f]);
-      data[f] = values[f].data;
-      if (values[f].rows != values[0].rows || (!flat && values[f].leading != values[0].leading))
-        throw py::value_error(std::string(op) + ": " + std::string(field.name) +
-                              " must have as many rows as " + std::string(fields_.field[0].name) + ", " +
-                              std::to_string(values[0].rows) + (values[0].leading ? "" : " without an axis") +
-                              ", got " + described(x));
-    }
-    return data;
-  }
-
-  template <class Element>
-  static const Element* column(py::handle x, int64_t n, const char* name) {
-    const py::dtype dtype = py::dtype::of<Element>();
-    if (!is_plain(x, dtype) || py::detail::array_proxy(x.ptr())->nd != 1 ||
-        py::detail::array_proxy(x.ptr())->dimensions[0] != n)
-      throw py::value_error(std::string("load_state: ") + name + " must be " + std::string(py::str(dtype)) +
-                            " [" + std::to_string(n) + "], got " + described(x));
-    return static_cast<const Element*>(contents_of(x));
-  }
-
-  static void* contents_of(py::handle array) { return contents(array.ptr()); }
-
   void set_flags(const std::vector<const char*>& data, int which, uint8_t flag,
                  std::vector<uint8_t>& flags) const {
     const NamedField& field = fields_.field[static_cast<size_t>(which)];
@@ -344,23 +311,12 @@ class PyReplay {
     }
   }
 
-  static bool within(const int64_t* row, int64_t n, int64_t stored) {
-    uint64_t largest = 0;
-    for (int64_t i = 0; i < n; ++i) largest = std::max(largest, static_cast<uint64_t>(row[i]));
-    return n == 0 || largest < static_cast<uint64_t>(stored);
-  }
-
-  static py::object converted_indexes(const char* op, py::handle x) {
-    if (is_plain(x, py::dtype::of<int64_t>()) && py::detail::array_proxy(x.ptr())->nd == 1)
-      return py::reinterpret_borrow<py::object>(x);
-    return converter("indexes")(op, x);
-  }
-
   void read_priorities(const char* op, py::handle x, int64_t n, double* leaf, double* largest) const {
     if (!replay_->prioritized()) throw py::value_error(std::string(op) + ": this buffer has no priorities");
-    const bool single = is_plain(x, py::dtype::of<float>());
-    py::object array = single || is_plain(x, py::dtype::of<double>()) ? py::reinterpret_borrow<py::object>(x)
-                                                                      : converter("priorities")(op, x, n);
+    const bool single = is_plain(x, py::dtype::of<float>(), true);
+    py::object array = single || is_plain(x, py::dtype::of<double>(), true)
+                           ? py::reinterpret_borrow<py::object>(x)
+                           : converter("priorities")(op, x, n);
     const auto* proxy = py::detail::array_proxy(array.ptr());
     if (proxy->nd != 1 || proxy->dimensions[0] != n)
       throw py::value_error(std::string(op) + ": priorities must be float [" + std::to_string(n) + "], got " +
@@ -376,13 +332,6 @@ class PyReplay {
     if (stored == 0) throw py::value_error("sample: the buffer must hold rows, it is empty");
     throw py::value_error("sample: batch_size without replacement must be <= the " + std::to_string(stored) +
                           " rows stored, got " + std::to_string(n));
-  }
-
-  [[noreturn]] static void refuse_index(const char* op, const int64_t* row, int64_t n, int64_t stored) {
-    const auto* bad = std::find_if(row, row + n, [&](int64_t r) { return r < 0 || r >= stored; });
-    throw py::index_error(std::string(op) + ": indexes must be in [0, " + std::to_string(stored) +
-                          "), the rows stored, got " + std::to_string(*bad) + " at " +
-                          std::to_string(bad - row));
   }
 
   bool flat_;
@@ -432,6 +381,7 @@ void register_replay(py::module_& m) {
            [](PyReplay& self, const ReplayOutline& outline) { end_replay(self.parts(), outline); })
       .def_property_readonly("stored", &PyReplay::stored)
       .def_property_readonly("next_row", &PyReplay::next_row)
+      .def_property_readonly("added", &PyReplay::added)
       .def_property_readonly("max_priority", &PyReplay::max_priority)
       .def_property_readonly("capacity", &PyReplay::capacity)
       .def_property_readonly("bytes", &PyReplay::bytes);

@@ -39,6 +39,8 @@ double amount(py::handle x) {
   return value >= 0 && std::isfinite(value) ? value : std::nan("");
 }
 
+bool is_leaf(double x) { return x >= 0 && x <= kLargestLeaf; }
+
 bool overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
   const auto x = reinterpret_cast<uintptr_t>(a), y = reinterpret_cast<uintptr_t>(b);
   return x < y + static_cast<uintptr_t>(b_bytes) && y < x + static_cast<uintptr_t>(a_bytes);
@@ -77,6 +79,17 @@ class PrioritizedTree {
     if (n == 0) return true;
     tree_.set(at, leaf_.data(), n);
     largest_ = largest;
+    return true;
+  }
+
+  bool set_leaves(py::handle index, py::handle leaf) {
+    int64_t n = 0, size = 0;
+    const int64_t* at = plain<int64_t>(index, &n);
+    const double* from = plain<double>(leaf, &size);
+    if (at == nullptr || from == nullptr || n != size || !in_range(at, n) ||
+        !std::all_of(from, from + n, is_leaf))
+      return false;
+    tree_.set(at, from, n);
     return true;
   }
 
@@ -149,8 +162,7 @@ class PrioritizedTree {
   bool load(py::handle leaf, double largest, uint64_t seed, uint64_t counter) {
     int64_t n = 0;
     const double* from = plain<double>(leaf, &n);
-    const auto fits = [](double x) { return x >= 0 && x <= kLargestLeaf; };
-    if (from == nullptr || n != tree_.capacity() || !std::all_of(from, from + n, fits)) return false;
+    if (from == nullptr || n != tree_.capacity() || !std::all_of(from, from + n, is_leaf)) return false;
     tree_.assign(from);
     largest_ = largest;
     seed_ = seed;
@@ -187,6 +199,7 @@ void register_sum_tree(py::module_& m) {
       .def(py::init<int64_t, double, double, uint64_t>(), py::arg("capacity"), py::arg("alpha"),
            py::arg("eps"), py::arg("seed"))
       .def("update", &PrioritizedTree::update)
+      .def("set_leaves", &PrioritizedTree::set_leaves)
       .def("sample", &PrioritizedTree::sample)
       .def("find", &PrioritizedTree::find)
       .def("get", &PrioritizedTree::get)

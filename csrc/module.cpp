@@ -18,6 +18,7 @@ void register_frames(py::module_& m);
 void register_frame_store(py::module_& m);
 void register_replay(py::module_& m);
 void register_sum_tree(py::module_& m);
+void register_distributional(py::module_& m);
 void register_transition_table(py::module_& m);
 void register_envs(py::module_& m);
 void register_rollout(py::module_& m);
@@ -52,6 +53,7 @@ PYBIND11_MODULE(_core, m) {
   register_frame_store(m);
   register_replay(m);
   register_sum_tree(m);
+  register_distributional(m);
   register_transition_table(m);
   register_envs(m);
   register_rollout(m);

@@ -117,9 +117,12 @@ inline bool put_number(const NamedField& field, PyObject* x, char* to) {
   }
 }
 
-inline bool is_plain(py::handle x, const py::dtype& dtype) {
-  return py::isinstance<py::array>(x) && py::detail::array_proxy(x.ptr())->descr == dtype.ptr() &&
-         (py::detail::array_proxy(x.ptr())->flags & py::array::c_style) != 0;
+// An array without gaps of this very dtype.
+inline bool is_plain(py::handle x, const py::dtype& dtype, bool aligned = false) {
+  if (!py::isinstance<py::array>(x)) return false;
+  const auto* array = py::detail::array_proxy(x.ptr());
+  const int wanted = py::array::c_style | (aligned ? int{py::detail::npy_api::NPY_ARRAY_ALIGNED_} : 0);
+  return array->descr == dtype.ptr() && (array->flags & wanted) == wanted;
 }
 
 // The values of one argument, alive as long as this.
@@ -193,12 +196,12 @@ inline py::object callers_rows(const char* op, const NamedField& field, py::hand
   py::object array = py::isinstance<py::array>(x) ? py::reinterpret_borrow<py::object>(x)
                                                   : converter("view_of_tensor")(op, field.name, x);
   const auto* proxy = py::detail::array_proxy(array.ptr());
-  const bool fits = is_plain(array, field.dtype) &&
+  const bool fits = is_plain(array, field.dtype, true) &&
                     static_cast<size_t>(proxy->nd) == field.shape.size() + 1 && proxy->dimensions[0] == n &&
                     std::equal(field.shape.begin(), field.shape.end(), proxy->dimensions + 1);
   if (!fits || !py::reinterpret_borrow<py::array>(array).writeable())
     throw py::value_error(std::string(op) + ": out[" + std::string(py::repr(field.name)) +
-                          "] must be a C-contiguous, writeable " + wanted(field, std::to_string(n)) +
+                          "] must be a C-contiguous, aligned, writeable " + wanted(field, std::to_string(n)) +
                           (fits ? ", got a read-only array" : ", got " + described(x)));
   return array;
 }

@@ -35,6 +35,26 @@ struct NamedFields {
     if (x == nullptr) refuse(op, given);
     return x;
   }
+
+  // Where the rows of each field lie, all equally many; `values` keeps them alive.
+  std::vector<const char*> read(const char* op, const py::dict& given, bool flat,
+                                std::vector<Values>& values) const {
+    const size_t count = field.size();
+    if (given.size() != count) refuse(op, given);
+    values.resize(count);
+    std::vector<const char*> data(count);
+    for (size_t f = 0; f < count; ++f) {
+      const NamedField& one = field[f];
+      const py::handle x = in(op, given, one);
+      read_values(op, one, x, flat, values[f]);
+      data[f] = values[f].data;
+      if (values[f].rows != values[0].rows || (!flat && values[f].leading != values[0].leading))
+        throw py::value_error(std::string(op) + ": " + std::string(one.name) + " must have as many rows as " +
+                              std::string(field[0].name) + ", " + std::to_string(values[0].rows) +
+                              (values[0].leading ? "" : " without an axis") + ", got " + described(x));
+    }
+    return data;
+  }
 };
 
 class Batch {

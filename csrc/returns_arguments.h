@@ -32,7 +32,9 @@ void require(bool condition) {
   if (!condition) throw Refused();
 }
 
-bool is_array(py::handle x) { return py::isinstance<py::array>(x); }
+bool is_array(py::handle x) {
+  return py::isinstance<py::array>(x) && py::reinterpret_borrow<py::array>(x).ndim() > 0;
+}
 
 bool is_row(py::handle x) { return is_array(x) && py::reinterpret_borrow<py::array>(x).ndim() == 1; }
 

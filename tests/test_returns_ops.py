@@ -386,6 +386,13 @@ def test_a_value_after_the_last_step_only_refuses_other_ends(backend: str, op: s
         run(op, data | {"next_value": F32[0], name: BOOL}, backend=backend)
 
 
+@pytest.mark.parametrize("op", OPS)
+def test_numbers_of_numpy(op: str) -> None:
+    data, variant = make(op, 4, 3), VARIANTS[op][0]
+    for gamma in (np.float32(0.5), np.array(0.5)):
+        close(run(op, data, **(variant | {"gamma": gamma})), run(op, data, **(variant | {"gamma": 0.5})))
+
+
 @each_op
 def test_refused_changes_nothing(op: str) -> None:
     out = tuple(np.full((4, 3), 9, np.float32) for _ in range(OPS[op].outputs))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -312,6 +313,11 @@ def test_state() -> None:
         np.testing.assert_array_equal(got[1], weight)
     assert other.max_priority == tree.max_priority
     same(other, tree.leaves)
+    for twin in (copy.deepcopy(tree), pickle.loads(pickle.dumps(tree))):
+        assert (twin.alpha, twin.eps, twin.max_priority) == (tree.alpha, tree.eps, tree.max_priority)
+        same(twin, tree.leaves)
+        np.testing.assert_array_equal(twin.sample(9)[0], other.sample(9)[0])
+        other.load_state(tree.state())
 
 
 @settings(deadline=None, derandomize=True)

@@ -114,6 +114,20 @@ def plain_priorities(op: str, priority: Any, size: int) -> NDArray[Any]:
     return array
 
 
+def plain_leaves(op: str, leaf: Any, size: int) -> NDArray[np.float64]:
+    """Leaves as a contiguous float64 array [B].
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: another shape, or a leaf out of range.
+    """
+    array = _plain(op, "leaf", leaf, (np.float64,), "float64 [B]")
+    if len(array) != size:
+        raise ValueError(f"{op}: leaf must be [B] = [{size}] as index is, got {describe(leaf)}")
+    _require_leaves(op, array)
+    return array
+
+
 def plain_masses(mass: Any, total: float) -> NDArray[np.float64]:
     """Masses as a contiguous float64 array [B].
 
@@ -169,9 +183,7 @@ def plain_state(state: Mapping[str, Any], capacity: int) -> tuple[NDArray[np.flo
         )
     leaf, largest = state["leaf"], state["max_priority"]
     require_array(op, "leaf", leaf, np.float64, (capacity,), "[capacity]")
-    wrong = ~((leaf >= 0) & (leaf <= LARGEST_LEAF))
-    if wrong.any():
-        raise ValueError(f"{op}: leaf must be in [0, 2^960], got {leaf[wrong][0]}")
+    _require_leaves(op, leaf)
     if not isinstance(largest, float | int) or isinstance(largest, bool):
         raise TypeError(f"{op}: max_priority must be a number, got {describe(largest)}")
     if not 0 <= largest < math.inf:
@@ -192,6 +204,12 @@ def _plain(op: str, name: str, x: Any, dtypes: tuple[Any, ...], wanted: str) -> 
     if x.ndim > 1:
         raise ValueError(f"{op}: {name} must be {wanted}, got {describe(given)}")
     return np.require(np.atleast_1d(x), requirements=["C", "A"])
+
+
+def _require_leaves(op: str, leaf: NDArray[np.float64]) -> None:
+    wrong = ~((leaf >= 0) & (leaf <= LARGEST_LEAF))
+    if wrong.any():
+        raise ValueError(f"{op}: leaf must be in [0, 2^960], got {leaf[wrong][0]}")
 
 
 def _require_out(op: str, out: Any, size: int) -> None:

@@ -12,6 +12,7 @@ from fastrl import _core
 from fastrl.kernels._dispatch import is_tensor
 from fastrl.kernels.replay._check import (
     plain_indices,
+    plain_leaves,
     plain_masses,
     plain_priorities,
     plain_sample,
@@ -67,6 +68,13 @@ class SumTree:
     def __repr__(self) -> str:
         return f"SumTree({self._capacity}, alpha={self._alpha:g}, eps={self._eps:g}, total={self.total:g})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"capacity": self._capacity, "alpha": self._alpha, "eps": self._eps, "state": self.state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        SumTree.__init__(self, state["capacity"], alpha=state["alpha"], eps=state["eps"], seed=0)
+        self.load_state(state["state"])
+
     @property
     def alpha(self) -> float:
         """Exponent α of the priorities."""
@@ -111,6 +119,8 @@ class SumTree:
         """
         if self._tree.update(index, priority):
             return
+        if is_tensor(index) and self._tree.update(_array(index), _array(priority)):
+            return
         index = plain_indices("SumTree.update", index, self._capacity)
         priority = plain_priorities("SumTree.update", priority, len(index))
         if not self._tree.update(index, priority):
@@ -118,6 +128,23 @@ class SumTree:
                 "SumTree.update: (priority + eps) ** alpha must be at most 2^960, "
                 f"got priority {priority.max():g} with alpha = {self._alpha:g}"
             )
+
+    def set_leaves(self, index: Any, leaf: NDArray[np.float64]) -> None:
+        """Write leaves as they are, without α and eps; ``max_priority`` stays.
+
+        Args:
+            index: int64 [B], each in [0, capacity).
+            leaf: float64 [B], each in [0, 2^960].
+
+        Raises:
+            TypeError: a wrong dtype.
+            ValueError: a wrong shape, an index or a leaf out of range. Nothing is changed then.
+        """
+        if self._tree.set_leaves(index, leaf):
+            return
+        op = "SumTree.set_leaves"
+        index = plain_indices(op, index, self._capacity)
+        self._tree.set_leaves(index, plain_leaves(op, leaf, len(index)))
 
     def sample(
         self,
@@ -228,7 +255,13 @@ class SumTree:
 
 
 def _array(x: Any) -> Any:
-    return x.detach().numpy() if is_tensor(x) and x.device.type == "cpu" else x
+    """The memory of a tensor as an array; what has none that NumPy knows stays as it is."""
+    if is_tensor(x) and x.device.type == "cpu":
+        try:
+            return x.detach().numpy()
+        except TypeError:  # such as bfloat16
+            return x
+    return x
 
 
 def _like(given: Any, found: NDArray[Any]) -> Any:

@@ -82,7 +82,7 @@ def _run(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None
     try:
         views = [_array(x) for x in arrays]
         target = _array(out) if OPS[op].outputs == 1 or out is None else tuple(map(_array, out))
-        numbers = [_array(x) if isinstance(x, Tensor) else x for x in options]
+        numbers = [_array(x) if isinstance(x, Tensor) or getattr(x, "ndim", 0) else x for x in options]
     except (AttributeError, TypeError):  # one is no CPU tensor, or of a dtype that NumPy lacks
         require(op, arrays, out, options)
         raise
