@@ -19,6 +19,7 @@
 #include "replay_arguments.h"
 #include "replay_batch.h"
 #include "replay_rows.h"
+#include "replay_sequences.h"
 #include "replay_shards.h"
 
 namespace fastrl {
@@ -263,8 +264,8 @@ class PyReplay {
       throw py::value_error("load_state: added must be whole steps of all environments");
     const int64_t n = std::min(to.added, replay_->capacity());
     const auto* flag = column<uint8_t>(flags, n, "flags");
-    if (std::any_of(flag, flag + n, [](uint8_t x) { return x > (kTerminated | kTruncated); }))
-      throw py::value_error("load_state: flags must be at most 3");
+    if (std::any_of(flag, flag + n, [this](uint8_t x) { return x > replay_->largest_flag(); }))
+      throw py::value_error("load_state: flags must be flags");
     const double* leaf = nullptr;
     if (replay_->prioritized()) {
       leaf = column<double>(leaves, n, "leaves");
@@ -363,6 +364,12 @@ void register_replay(py::module_& m) {
       .def("clear", &PyReplay::clear)
       .def("state", &PyReplay::state)
       .def("restore", &PyReplay::restore)
+      .def("keep_sequences", [](PyReplay& self, int64_t length, int64_t stride,
+                                int ends) { keep_sequences(self.parts(), length, stride, ends); })
+      .def("sample_sequences",
+           [](PyReplay& self, int64_t n, double beta, bool stratified, int scale) {
+             return sample_sequences(self.parts(), n, beta, stratified, scale);
+           })
       .def("outline", [](PyReplay& self) { return replay_outline(self.parts()); })
       .def("rows", [](PyReplay& self, int64_t added, int64_t first,
                       int64_t last) { return replay_rows(self.parts(), added, first, last); })

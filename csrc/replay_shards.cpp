@@ -79,7 +79,7 @@ Outline parsed(const ReplayParts& parts, const ReplayOutline& outline) {
   if (parts.replay.prioritized())
     found.leaves = data_of<const double>(outline[2], kLoad, "leaves", {found.stored});
   for (int64_t i = 0; i < found.stored; ++i) {
-    if (found.flags[i] > (kTerminated | kTruncated)) reject(kLoad, "flags", "flags");
+    if (found.flags[i] > parts.replay.largest_flag()) reject(kLoad, "flags", "flags");
     if (found.leaves != nullptr && !(found.leaves[i] >= 0 && found.leaves[i] <= kLargestLeaf))
       reject(kLoad, "leaves", "leaves of a tree");
   }

@@ -332,6 +332,12 @@ class Replay:
         arg4: typing.SupportsInt | typing.SupportsIndex,
     ) -> numpy.ndarray: ...
     def gather(self, arg0: typing.Any, arg1: bool) -> dict[str, typing.Any]: ...
+    def keep_sequences(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
     def load_frames(
         self,
         arg0: typing.SupportsInt | typing.SupportsIndex,
@@ -375,6 +381,13 @@ class Replay:
         arg2: typing.SupportsFloat | typing.SupportsIndex,
         arg3: bool,
         arg4: typing.SupportsInt | typing.SupportsIndex,
+    ) -> dict[str, typing.Any]: ...
+    def sample_sequences(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsFloat | typing.SupportsIndex,
+        arg2: bool,
+        arg3: typing.SupportsInt | typing.SupportsIndex,
     ) -> dict[str, typing.Any]: ...
     def state(
         self,
