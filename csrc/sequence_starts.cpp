@@ -34,20 +34,18 @@ void SequenceStarts::resume(int64_t added_steps, const uint8_t* flags) {
   clear();
   added_ = added_steps;
   const int64_t stored = std::min(added_steps, options_.steps);
-  for (int64_t s = 0; s < options_.streams; ++s) {
-    for (int64_t before = 0; before < stored; ++before) {
-      const int64_t step = (added_steps - 1 - before) % options_.steps;
-      const uint8_t flag = flags[step * options_.streams + s];
-      if (before == 0 && (flag & kEnds) != 0) break;  // a new episode begins
-      int64_t& position = position_[static_cast<size_t>(s)];
-      if ((flag & kFirst) != 0) {
-        position = before + 1;
-        break;
-      }
-      // an episode longer than the ring: of a start it is known that its position is a multiple of the stride
-      if ((flag & kStart) != 0 && options_.ends != Ends::across && position == 0)
-        position = before + 1 + options_.stride * options_.length;
+  for (int64_t s = 0; s < options_.streams && stored > 0; ++s) {
+    const auto flag = [&](int64_t before) {
+      return flags[(added_steps - 1 - before) % options_.steps * options_.streams + s];
+    };
+    if ((flag(0) & kEnds) != 0) continue;  // a new episode begins
+    int64_t start = 0, steps = 0;          // since the newest start, since the episode's first
+    for (int64_t before = 0; before < stored && steps == 0; ++before) {
+      if ((flag(before) & kFirst) != 0) steps = before + 1;
+      if ((flag(before) & kStart) != 0 && start == 0) start = before + 1;
     }
+    // of an episode longer than the ring it is known that starts are at multiples of the stride
+    position_[static_cast<size_t>(s)] = steps != 0 ? steps : start + options_.stride * options_.length;
   }
 }
 

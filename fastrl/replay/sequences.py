@@ -24,8 +24,8 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
     What happens where an episode ends is told by ``ends``:
 
     - ``"full"``: a sequence is of one episode. Those too short for a sequence are not drawn.
-    - ``"padded"``: also, but it may stop where the episode does, or the newest step. ``mask`` says which steps are
-      its own; others are 0.
+    - ``"padded"``: also, but it may stop where the episode does, or the newest step. ``mask`` tells its own
+      steps; others are 0.
     - ``"across"``: a sequence goes on with the next episode. ``is_first`` says where one begins.
 
     Source: sequences with priorities: Kapturowski et al. 2019, Recurrent experience replay in distributed
@@ -57,8 +57,8 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
             size: rows; each environment's must hold at least ``length + stride`` steps.
             env_dict: fields; ``done`` (or ``terminated``) and ``truncated`` say where episodes end.
             length: steps of a sequence, >= 1.
-            stride: steps from one sequence's begin to the next one's, >= 1; counted from an episode's first step,
-                with ``"across"`` from the first step ever.
+            stride: steps from one sequence's begin to the next one's, >= 1; counted from an episode's first
+                step, with ``"across"`` from the first step ever.
             ends: ``"full"``, ``"padded"`` or ``"across"``.
             alpha: exponent α of priorities; 0: uniform.
             eps: ε >= 0, added to priorities.
@@ -82,7 +82,7 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
         self.length, self.stride, self.ends = int(length), int(stride), ends
         self._core.keep_sequences(self.length, self.stride, ENDS.index(ends))
 
-    def add(self, **fields: Any) -> int:  # type: ignore[override]
+    def add(self, **fields: Any) -> int:
         """Store steps; the row of the first. See :meth:`ReplayBuffer.add`.
 
         Raises:
@@ -93,7 +93,7 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
     def sample(  # type: ignore[override]
         self, batch_size: int, beta: float = 0.4, *, time_major: bool = True, output: str = "numpy"
     ) -> dict[str, Any]:
-        """Sequences: each field [length, batch_size, *shape], ``mask`` and ``is_first`` bool [length, batch_size].
+        """Sequences: each field [length, batch_size, *shape], and bools ``mask`` and ``is_first``.
 
         Also ``indexes`` int64 [batch_size], the rows where they begin, and ``weights`` float32 [batch_size].
 
@@ -124,8 +124,8 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
             priorities: float [B], finite and >= 0.
 
         Raises:
-            TypeError, ValueError, IndexError: a row that is not stored, a priority that will not do; nothing is
-                changed.
+            TypeError, ValueError, IndexError: a row that is not stored, a priority that will not do; nothing
+                is changed.
         """
         super().update_priorities(indexes, priorities)
 
