@@ -300,11 +300,61 @@ class Replay:
         ],
     ) -> None: ...
     def add(self, arg0: dict[str, typing.Any], arg1: typing.Any) -> int: ...
+    def begin_load(self) -> None: ...
+    def check_load(
+        self,
+        arg0: tuple[
+            typing.Any,
+            typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
+            typing.Any,
+            list[typing.Any],
+        ],
+    ) -> None: ...
     def clear(self) -> None: ...
     def end_episode(
         self, arg0: typing.SupportsInt | typing.SupportsIndex | None
     ) -> None: ...
+    def end_load(
+        self,
+        arg0: tuple[
+            typing.Any,
+            typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
+            typing.Any,
+            list[typing.Any],
+        ],
+    ) -> None: ...
+    def frames(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+        arg3: typing.SupportsInt | typing.SupportsIndex,
+        arg4: typing.SupportsInt | typing.SupportsIndex,
+    ) -> numpy.ndarray: ...
     def gather(self, arg0: typing.Any, arg1: bool) -> dict[str, typing.Any]: ...
+    def keep_sequences(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def load_frames(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+        arg3: typing.Any,
+    ) -> None: ...
+    def load_rows(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: dict[str, typing.Any],
+    ) -> None: ...
+    def outline(
+        self,
+    ) -> tuple[
+        typing.Any, numpy.typing.NDArray[numpy.uint8], typing.Any, list[typing.Any]
+    ]: ...
     def restore(
         self,
         arg0: tuple[int, int, int, float],
@@ -312,6 +362,12 @@ class Replay:
         arg2: typing.Any,
         arg3: dict[str, typing.Any],
     ) -> None: ...
+    def rows(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+    ) -> dict[str, typing.Any]: ...
     def sample(
         self,
         arg0: typing.SupportsInt | typing.SupportsIndex,
@@ -325,6 +381,13 @@ class Replay:
         arg2: typing.SupportsFloat | typing.SupportsIndex,
         arg3: bool,
         arg4: typing.SupportsInt | typing.SupportsIndex,
+    ) -> dict[str, typing.Any]: ...
+    def sample_sequences(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsFloat | typing.SupportsIndex,
+        arg2: bool,
+        arg3: typing.SupportsInt | typing.SupportsIndex,
     ) -> dict[str, typing.Any]: ...
     def state(
         self,
