@@ -24,9 +24,9 @@ class RolloutBuffer(buffers.RolloutBuffer):
     """``stable_baselines3.common.buffers.RolloutBuffer``, faster: same arguments and methods, same results.
 
     Advantages are ``fastrl.kernels.gae``'s, SB3's to the bit where values are finite; a NaN does not leak
-    from one episode into the one before. The arrays lie environment by environment, so that minibatches are taken
-    from them without a copy of the whole rollout. They are used again by the next rollout, and not zeroed:
-    copy what is to be kept.
+    from one episode into the one before. The arrays lie environment by environment, so that minibatches are
+    taken from them without a copy of the whole rollout. They are used again by the next rollout, and not
+    zeroed: copy what is to be kept.
 
     Raises:
         ValueError: ``gae_lambda`` or ``gamma`` outside [0, 1], or a Dict space (:class:`DictRolloutBuffer`).
@@ -190,8 +190,8 @@ class DictRolloutBuffer(RolloutBuffer, buffers.DictRolloutBuffer):
 
     _of_dicts = True
     _samples = DictRolloutBufferSamples
-    obs_shape: dict[str, tuple[int, ...]]  # type: ignore[assignment]
-    observations: dict[str, NDArray[Any]]  # type: ignore[assignment]
+    obs_shape: dict[str, tuple[int, ...]]
+    observations: dict[str, NDArray[Any]]
 
     def _allocate(self) -> None:
         self.observations = {
