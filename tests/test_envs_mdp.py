@@ -9,7 +9,7 @@ from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastrl.envs import MDP, ScalarEnv, VectorEnv
+from fastrl.envs import ScalarEnv, TabularModel, VectorEnv
 from fastrl.kernels.envs.blackjack import blackjack
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -25,12 +25,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def assert_same_model(mdp: MDP, theirs: Any) -> None:
+def assert_same_model(mdp: TabularModel, theirs: Any) -> None:
     """Every outcome in its place, to the last bit."""
     assert mdp.to_transitions() == theirs.P
     assert mdp.initial.tobytes() == theirs.initial_state_distrib.tobytes()
     assert (mdp.num_states, mdp.num_actions) == (theirs.observation_space.n, theirs.action_space.n)
-    again = MDP.from_transitions(theirs.P, theirs.initial_state_distrib)
+    again = TabularModel.from_transitions(theirs.P, theirs.initial_state_distrib)
     for field in ("offset", "next_state", "reward", "probability", "terminated", "initial"):
         assert getattr(again, field).tobytes() == getattr(mdp, field).tobytes()
 

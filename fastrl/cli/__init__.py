@@ -6,6 +6,7 @@ fastrl eval RUN              play episodes with a trained agent
 fastrl plot RUN...           learning curves of runs and seeds in one figure
 fastrl video RUN             videos of a trained agent
 fastrl export RUN            the policy as an ONNX model
+fastrl solve MODEL           optimal values and policy of a finite MDP, with certified bounds
 fastrl list                  algorithms, presets and compiled environments
 fastrl doctor                what this machine offers, what is missing or broken
 """
@@ -18,7 +19,7 @@ import tyro
 
 from fastrl import __version__
 from fastrl.checkpoint import CheckpointError
-from fastrl.cli import machine, runs, train
+from fastrl.cli import machine, runs, solve, train
 from fastrl.cli.train import parse_seeds as parse_seeds
 from fastrl.export import ExportError
 from fastrl.extras import MissingExtraError
@@ -31,6 +32,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "plot": (runs.Plot, runs.plot),
     "video": (runs.Video, runs.video),
     "export": (runs.Export, runs.export),
+    "solve": (solve.Solve, solve.solve),
     "list": (machine.List, machine.list_all),
     "doctor": (machine.Doctor, machine.doctor),
 }

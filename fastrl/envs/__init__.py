@@ -14,14 +14,14 @@ from fastrl.envs.user import UserEnv, UserVectorEnv, compiled
 from fastrl.envs.vector import VectorEnv
 from fastrl.envs.workers import WorkerError, WorkerVectorEnv
 from fastrl.kernels.envs import NO_LIMIT, TABLE
-from fastrl.kernels.envs.mdp import MDP
+from fastrl.kernels.envs.model import TabularModel
 
 __all__ = [
     "COMPILED",
-    "MDP",
     "EnvironmentFailure",
     "ForeignVectorEnv",
     "ScalarEnv",
+    "TabularModel",
     "UserEnv",
     "UserVectorEnv",
     "VectorEnv",

@@ -12,17 +12,9 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from fastrl.envs.user import UserEnv, compiled
+from fastrl.tabular.layouts import DYNA_MAZE, maze_cells
 
 ROWS, COLUMNS = 10, 5
-DYNA_MAZE = (
-    ".......#G",
-    "..#....#.",
-    "S.#....#.",
-    "..#......",
-    ".....#...",
-    ".........",
-)
-"""The maze of Sutton and Barto's example 8.1, from S to G around the walls #."""
 
 
 class CatchState(NamedTuple):
@@ -166,11 +158,7 @@ def maze(layout: Sequence[str] = DYNA_MAZE) -> UserEnv:
     Raises:
         ValueError: a layout that is not such.
     """
-    text = "".join(layout)
-    if not layout or len({len(row) for row in layout}) != 1 or not set(text) <= set(".#SG"):
-        raise ValueError(f"maze: layout must be rows of equal length of the characters .#SG, got {layout!r}")
-    if text.count("S") != 1 or "G" not in text:
-        raise ValueError(f"maze: layout must have one S and at least one G, got {layout!r}")
+    text = maze_cells(layout)
     rows, columns, start = len(layout), len(layout[0]), text.index("S")
     walls = np.array([cell == "#" for cell in text])
     goals = np.array([cell == "G" for cell in text])

@@ -13,7 +13,7 @@ from fastrl.envs.rendering import Frame, Renderer, render_modes
 from fastrl.envs.seeding import rng_state
 from fastrl.envs.vector import VectorEnv
 from fastrl.kernels.envs import TABLE
-from fastrl.kernels.envs.mdp import MDP
+from fastrl.kernels.envs.model import TabularModel
 
 
 class ScalarEnv(gymnasium.Env[Any, Any]):
@@ -69,7 +69,7 @@ class ScalarEnv(gymnasium.Env[Any, Any]):
     def np_random(self, generator: np.random.Generator) -> None:
         self._np_random, self._np_random_seed, self._lent = generator, -1, True
 
-    def mdp(self) -> MDP:
+    def mdp(self) -> TabularModel:
         """The exact model; see ``VectorEnv.mdp``."""
         return self._vector.mdp()
 

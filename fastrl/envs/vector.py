@@ -21,7 +21,7 @@ from fastrl.envs.reset_options import checked_bounds, checked_mask
 from fastrl.envs.seeding import Seed, rng_state, seed_list, set_rng_state
 from fastrl.kernels._check import describe
 from fastrl.kernels.envs import NO_LIMIT, TABLE, CompiledEnv, arguments, make
-from fastrl.kernels.envs.mdp import MDP
+from fastrl.kernels.envs.model import TabularModel
 
 Step = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
@@ -250,8 +250,10 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]], EzPickle):
         """The observations of the last step or reset, a copy."""
         return tuple(map(np.array, self._obs)) if isinstance(self._obs, tuple) else self._obs.copy()
 
-    def mdp(self) -> MDP:
-        """The exact model: every outcome of every action in every state; see :class:`MDP`.
+    def mdp(self) -> TabularModel:
+        """The exact model: every outcome of every action in every state; see :class:`TabularModel`.
+
+        ``fastrl.tabular.MDP.from_gymnasium`` makes of it what planners read.
 
         A state is the observation, of Blackjack the one that ``kernels.envs.blackjack`` tells.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastrl import _core
 from fastrl.kernels.envs import blackjack, toy_text
-from fastrl.kernels.envs.mdp import MDP
+from fastrl.kernels.envs.model import TabularModel
 
 NO_LIMIT = 2**62
 
@@ -39,7 +39,7 @@ class CompiledEnv:
     """Keyword arguments of the environment and their defaults; the numbers are the kernel's, in its order."""
     check: Callable[[str, Mapping[str, Any]], dict[str, Any]] | None = None
     """Checks all arguments together and gives what they mean."""
-    mdp: Callable[..., MDP] | None = None
+    mdp: Callable[..., TabularModel] | None = None
     """The exact model, of the checked arguments."""
     table: Callable[..., _core.TransitionTable] | None = None
     """What the kernel steps through, of the checked arguments."""

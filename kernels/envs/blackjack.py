@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrl.kernels.envs.mdp import MDP
+from fastrl.kernels.envs.model import TabularModel
 
 OBSERVATION = (32, 11, 2)
 """The player's sum, the dealer's card, whether the player holds a usable ace."""
@@ -22,7 +22,7 @@ def blackjack_arguments(_env_id: str, given: Mapping[str, Any]) -> dict[str, Any
     return {name: bool(given[name]) for name in ("natural", "sab")}
 
 
-def blackjack(natural: bool, sab: bool) -> MDP:
+def blackjack(natural: bool, sab: bool) -> TabularModel:
     """Blackjack as Gymnasium plays it: action 0 sticks, 1 hits.
 
     The state of observation (player, dealer, ace) is (player * 11 + dealer) * 2 + ace, [0, 704). State
@@ -99,7 +99,7 @@ def _dealer_draws(total: int, ace: bool) -> dict[int, Fraction]:
     return scores
 
 
-def _process(rows: Mapping[tuple[int, int], _Row], initial: Any) -> MDP:
+def _process(rows: Mapping[tuple[int, int], _Row], initial: Any) -> TabularModel:
     """Sticking and busting end the episode."""
     listed = [
         list(rows.get((state, action), {(state, 0.0): Fraction(1)}).items())
@@ -112,7 +112,7 @@ def _process(rows: Mapping[tuple[int, int], _Row], initial: Any) -> MDP:
     pair = np.repeat(np.arange(len(listed)), counts)
     impossible = np.array([(int(k) // 2, int(k) % 2) not in rows for k in pair])
     bust = (next_state < _NATURALS) & (next_state // 22 > 21)
-    return MDP(
+    return TabularModel(
         num_actions=2,
         offset=np.cumsum([0, *counts], dtype=np.int64),
         next_state=next_state,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrl.kernels.envs.mdp import MDP
+from fastrl.kernels.envs.model import TabularModel
 
 Arguments = dict[str, Any]
 
@@ -51,7 +51,7 @@ def frozen_lake(
     is_slippery: bool,
     success_rate: float,
     reward_schedule: tuple[float, float, float],
-) -> MDP:
+) -> TabularModel:
     """FrozenLake on the map ``desc``: left, down, right, up; slippery ice moves aside too."""
     tile = np.array([list(row) for row in desc])
     target = _moves(tile.shape, ((0, -1), (1, 0), (0, 1), (-1, 0)))
@@ -78,7 +78,7 @@ def cliff_walking_arguments(env_id: str, given: Mapping[str, Any]) -> Arguments:
     return {"is_slippery": bool(given["is_slippery"])}
 
 
-def cliff_walking(is_slippery: bool) -> MDP:
+def cliff_walking(is_slippery: bool) -> TabularModel:
     """CliffWalking: up, right, down, left on 4 x 12 tiles; the cliff sends back to the start."""
     shape, start, goal = (4, 12), 36, 47
     target = _moves(shape, ((-1, 0), (0, 1), (1, 0), (0, -1)))
@@ -110,7 +110,7 @@ def taxi_arguments(env_id: str, given: Mapping[str, Any]) -> Arguments:
 
 def taxi(
     is_rainy: bool, rainy_probability: float, fickle_passenger: bool = False, fickle_probability: float = 0.0
-) -> MDP:
+) -> TabularModel:
     """Taxi with a passenger who keeps the destination: south, north, east, west, pick up, drop off.
 
     A state is ((row * 5 + column) * 5 + passenger) * 4 + destination.
@@ -126,7 +126,7 @@ def taxi(
     return taxi_moves(is_rainy, rainy_probability)
 
 
-def taxi_moves(is_rainy: bool, rainy_probability: float) -> MDP:
+def taxi_moves(is_rainy: bool, rainy_probability: float) -> TabularModel:
     """What Taxi's table says, whether or not the passenger is fickle."""
     _, _, passenger, destination = np.indices((5, 5, 5, 4)).reshape(4, -1)
     state = np.arange(500)
@@ -201,9 +201,9 @@ def _process(
     terminated: NDArray[np.bool_],
     kept: NDArray[np.bool_],
     initial: NDArray[np.float64],
-) -> MDP:
+) -> TabularModel:
     """The process of outcomes [S, A, W], of which there are those ``kept``."""
-    return MDP(
+    return TabularModel(
         num_actions=kept.shape[1],
         offset=np.concatenate([[0], np.cumsum(kept.sum(-1))]),
         next_state=next_state[kept],

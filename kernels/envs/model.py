@@ -1,4 +1,4 @@
-"""Finite Markov decision processes as arrays: what planners read and tabular environments step through."""
+"""The exact model of a tabular environment as arrays: what it steps through."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Transitions = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MDP:
+class TabularModel:
     """A finite Markov decision process: every outcome of every action in every state.
 
     Outcomes are stored in compressed rows: those of action ``a`` in state ``s`` are the entries
@@ -60,7 +60,7 @@ class MDP:
         return np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
 
     @classmethod
-    def from_transitions(cls, transitions: Transitions, initial: NDArray[np.float64]) -> "MDP":
+    def from_transitions(cls, transitions: Transitions, initial: NDArray[np.float64]) -> "TabularModel":
         """The process of Gymnasium's ``env.P`` and ``env.initial_state_distrib``."""
         rows = [transitions[s][a] for s in range(len(initial)) for a in range(len(transitions[0]))]
         outcomes = [outcome for row in rows for outcome in row]

@@ -1,0 +1,144 @@
+"""What a finite Markov decision process must be: the first row that is not is named."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrl.kernels._check import describe
+
+if TYPE_CHECKING:
+    from fastrl.tabular.mdp import MDP
+
+TOLERANCE = 1e-8
+"""How far a row's sum may be from 1."""
+
+
+def mask(name: str, given: Any, states: int) -> NDArray[np.bool_] | None:
+    """bool [S] from a mask or from indices."""
+    if given is None:
+        return None
+    array = np.asarray(given)
+    if array.dtype == np.bool_ and array.shape == (states,):
+        return array
+    if array.size == 0:
+        return None
+    if array.dtype.kind not in "iu" or array.ndim > 1:
+        raise TypeError(f"MDP: {name} must be bool [{states}] or indices of states, got {describe(given)}")
+    if array.min() < 0 or array.max() >= states:
+        raise ValueError(f"MDP: {name} must be in [0, {states}), got {given}")
+    found = np.zeros(states, np.bool_)
+    found[array] = True
+    return found
+
+
+def distribution(given: Any, states: int) -> NDArray[np.float64] | None:
+    """float64 [S] from probabilities or from one state."""
+    if given is None:
+        return None
+    if isinstance(given, int | np.integer):
+        if not 0 <= given < states:
+            raise ValueError(f"MDP: initial must be in [0, {states}), got {given}")
+        given = np.arange(states) == given
+    array: NDArray[np.float64] = np.asarray(given, np.float64)
+    if array.shape != (states,):
+        raise ValueError(f"MDP: initial must be float64 [{states}] or a state, got {describe(given)}")
+    if not (array >= 0).all() or not abs(array.sum() - 1) <= 1e-8:
+        raise ValueError(f"MDP: initial must be >= 0 and sum to 1, got a sum of {array.sum()}")
+    return array
+
+
+def integers(name: str, x: Any, size: int, dims: str) -> NDArray[np.int64]:
+    """int64 [size] of integers; nothing of any dtype is none of them."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"MDP: {name} must be integers {dims}, got {describe(x)}")
+    if array.shape != (size,):
+        raise ValueError(f"MDP: {name} must be integers {dims} = [{size}], got {describe(x)}")
+    return array.astype(np.int64, copy=False)
+
+
+def check(mdp: "MDP") -> "MDP":
+    """The process itself, once every rule holds.
+
+    Raises:
+        ValueError: names the rule, and state and action where it fails first.
+    """
+    _require_pairs(mdp)
+    used = ~mdp.terminal[mdp.state] if mdp.terminal is not None else np.ones(mdp.num_pairs, np.bool_)
+    if mdp.next_state is not None and mdp.next_state.size:
+        low, high = mdp.next_state.min(), mdp.next_state.max()
+        if low < 0 or high >= mdp.num_states:
+            outside = (mdp.next_state < 0) | (mdp.next_state >= mdp.num_states)
+            _fail(
+                mdp,
+                outside,
+                f"next states of {{}} must be in [0, {mdp.num_states}), got {{}}",
+                mdp.next_state,
+            )
+    bad = ~(mdp.probability >= 0)
+    if bad.any():
+        _fail(mdp, bad, "probabilities of {} must be >= 0, got {}", mdp.probability, used)
+    sums = row_sums(mdp, mdp.probability)
+    off = ~(np.abs(sums - 1) <= TOLERANCE) & used
+    if off.any():
+        _fail_pair(mdp, int(off.argmax()), "probabilities of {} must sum to 1, got {}", sums)
+    wrong = ~np.isfinite(mdp.reward) & used
+    if wrong.any():
+        _fail_pair(mdp, int(wrong.argmax()), "reward of {} must be finite, got {}", mdp.reward)
+    if mdp.discount is not None:
+        outside = ~((mdp.discount >= 0) & (mdp.discount <= 1))
+        _fail(mdp, outside, "discounts of {} must be in [0, 1], got {}", mdp.discount, used)
+    return mdp
+
+
+def row_sums(mdp: "MDP", values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[L]: sum over each pair's outcomes of ``values``, like ``probability``."""
+    if mdp.offset is None:
+        dense: NDArray[np.float64] = values.sum(axis=1)
+        return dense
+    sums = np.zeros(mdp.num_pairs)
+    filled = np.flatnonzero(np.diff(mdp.offset) > 0)
+    if filled.size:
+        sums[filled] = np.add.reduceat(values, mdp.offset[filled])
+    return sums
+
+
+def _require_pairs(mdp: "MDP") -> None:
+    if mdp.num_states < 1:
+        raise ValueError("MDP: there must be at least one state, got none")
+    counts = np.diff(mdp.pair_offset)
+    idle = counts == 0 if mdp.terminal is None else (counts == 0) & ~mdp.terminal
+    if idle.any():
+        raise ValueError(f"MDP: state {int(idle.argmax())} must have an action or be terminal, got none")
+    if mdp.num_pairs and mdp.action.min() < 0:
+        raise ValueError(f"MDP: action must be >= 0, got {mdp.action.min()}")
+    order = np.lexsort((mdp.action, mdp.state))
+    state, action = mdp.state[order], mdp.action[order]
+    twice = np.flatnonzero((np.diff(state) == 0) & (np.diff(action) == 0))
+    if twice.size:
+        s, a = state[twice[0]], action[twice[0]]
+        raise ValueError(f"MDP: a state must have each action once, got state {s}, action {a} twice")
+
+
+def _fail(
+    mdp: "MDP",
+    bad: NDArray[np.bool_],
+    message: str,
+    values: NDArray[np.generic],
+    used: NDArray[np.bool_] | None = None,
+) -> None:
+    """Raises for the first bad outcome of a pair in use, if there is one."""
+    where = np.argwhere(bad)
+    pairs = where[:, 0] if mdp.offset is None else np.searchsorted(mdp.offset, where[:, 0], side="right") - 1
+    for at, pair in zip(where, pairs.tolist(), strict=True):
+        if used is None or used[pair]:
+            raise ValueError(f"MDP: {message.format(_name(mdp, pair), values[tuple(at)])}")
+
+
+def _fail_pair(mdp: "MDP", pair: int, message: str, values: NDArray[np.float64]) -> None:
+    raise ValueError(f"MDP: {message.format(_name(mdp, pair), values[pair])}")
+
+
+def _name(mdp: "MDP", pair: int) -> str:
+    return f"state {mdp.state[pair]}, action {mdp.action[pair]}"

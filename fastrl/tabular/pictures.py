@@ -1,0 +1,130 @@
+"""Values and policies on grids, as text and as figures. matplotlib is imported on first use."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrl.kernels._check import require_array
+from fastrl.tabular.mdp import MDP
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ARROWS = {
+    (-1, 0): "↑", (1, 0): "↓", (0, 1): "→", (0, -1): "←",
+    (-1, 1): "↗", (-1, -1): "↖", (1, 1): "↘", (1, -1): "↙",
+}  # fmt: skip
+STAYS, ENDS = "·", "■"
+
+
+def directions(mdp: MDP, policy: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Rows and columns [S, 2], in [-1, 1], that the policy's actions move by.
+
+    An action has one direction, whatever ice or wind does: the median over states of where it leads, compared
+    with the mean of the state's actions. NaN in states that are terminal, or that no action leads out of.
+
+    Args:
+        mdp: with a ``grid``.
+        policy: int64 [S]: actions, any number in terminal states.
+
+    Raises:
+        ValueError: a process without a grid, a policy of another shape.
+    """
+    if mdp.grid is None:
+        raise ValueError("directions: mdp must have a grid, got None")
+    require_array("directions", "policy", policy, np.int64, (mdp.num_states,), "[S]")
+    cells = np.stack(np.divmod(np.arange(mdp.num_states), mdp.grid[1]), axis=1)
+    acting = np.zeros(mdp.num_states, np.bool_)
+    effects: list[list[NDArray[np.float64]]] = [[] for _ in range(mdp.num_actions)]
+    for s in range(mdp.num_states):
+        pairs = range(mdp.pair_offset[s], mdp.pair_offset[s + 1])
+        if not pairs or (mdp.terminal is not None and mdp.terminal[s]):
+            continue
+        moves = []
+        for states, probability in map(mdp.row, pairs):
+            acting[s] |= (states != s).any()
+            moves.append(probability @ (cells[states] - cells[s]))
+        for pair, move in zip(pairs, moves, strict=True):
+            effects[mdp.action[pair]].append(move - np.mean(moves, axis=0))
+    middle = np.array([np.median(moves, axis=0) if moves else (0.0, 0.0) for moves in effects])
+    return np.where(acting[:, None], np.clip(middle, -1, 1)[np.where(acting, policy, 0)], np.nan)
+
+
+def arrows(mdp: MDP, policy: NDArray[np.int64]) -> list[str]:
+    """The policy as text, a line for each row of the grid; ``■`` where nothing is done, ``·``: it stays.
+
+    Args and Raises: as :func:`directions`.
+    """
+    moves = directions(mdp, policy)
+    assert mdp.grid is not None
+    cells = [ENDS if np.isnan(move).any() else _arrow(move) for move in moves]
+    rows, columns = mdp.grid
+    return [" ".join(cells[row * columns : (row + 1) * columns]) for row in range(rows)]
+
+
+def _arrow(move: NDArray[np.float64]) -> str:
+    """The nearest of eight directions."""
+    if np.abs(move).max() < 1e-9:
+        return STAYS
+    return ARROWS[max(ARROWS, key=lambda step: float(move @ np.array(step)) / float(np.hypot(*step)))]
+
+
+def draw(
+    mdp: MDP, value: NDArray[np.float64], policy: NDArray[np.int64], out: Path | str, *, title: str = ""
+) -> Path:
+    """Draw values as colours and numbers, and the policy as arrows, to a PNG, SVG or PDF file.
+
+    Args:
+        mdp: with a ``grid``.
+        value: float64 [S].
+        policy: int64 [S].
+        out: the file; its suffix is the format. Missing folders are made.
+        title: above the picture.
+
+    Raises:
+        ValueError: a process without a grid, arrays of other shapes, another format.
+    """
+    out = Path(out)
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"draw: out must end in .png, .svg or .pdf, got {out.name}")
+    require_array("draw", "value", value, np.float64, (mdp.num_states,), "[S]")
+    figure = _figure(mdp, value, directions(mdp, policy), title)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=150)
+    return out
+
+
+def _figure(mdp: MDP, value: NDArray[np.float64], moves: NDArray[np.float64], title: str) -> "Figure":
+    from matplotlib.figure import Figure
+
+    assert mdp.grid is not None
+    rows, columns = mdp.grid
+    size = min(0.9, 14 / max(rows, columns))  # inches a cell
+    figure = Figure(figsize=(columns * size + 1.6, rows * size + 0.8), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(value.reshape(mdp.grid), cmap="viridis")
+    figure.colorbar(image, ax=axes, label="value", fraction=0.05)
+    row, column = np.divmod(np.arange(mdp.num_states), columns)
+    low, high = value.min(), value.max()
+    light = (value - low) > 0.6 * (high - low)
+    colours = np.where(light, "black", "white")
+    numbers = size >= 0.5
+    length = np.hypot(moves[:, 0], moves[:, 1])
+    shown = length > 1e-9  # NaN is not
+    step = 0.3 * moves[shown] / length[shown, None]
+    axes.quiver(
+        column[shown] - step[:, 1] / 2, row[shown] + 0.15 * numbers - step[:, 0] / 2, step[:, 1], step[:, 0],
+        color=colours[shown], angles="xy", scale_units="xy", scale=1,
+        width=0.05 * size / figure.get_figwidth(),
+    )  # fmt: skip
+    if numbers:
+        for s in range(mdp.num_states):
+            axes.text(column[s], row[s] - 0.25, f"{value[s]:.3g}", ha="center", va="center",
+                      color=colours[s], fontsize="small")  # fmt: skip
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if title:
+        axes.set_title(title, loc="left", fontweight="bold")
+    return figure
