@@ -8,18 +8,21 @@
 
 #include "area_weights.h"
 #include "dispatch.h"
+#include "distributional.h"
 #include "distributions.h"
 #include "envs.h"
 #include "losses.h"
 #include "network_plan.h"
 #include "normalizers.h"
 #include "returns.h"
+#include "sum_tree.h"
 
 namespace fastrl {
 FASTRL_DISPATCH(ReturnsTable, returns)
 FASTRL_DISPATCH(EnvsTable, envs)
 FASTRL_DISPATCH(EnvsTable, envs_fast)
 FASTRL_DISPATCH(LossesTable, losses)
+FASTRL_DISPATCH(DistributionalTable, distributional)
 FASTRL_DISPATCH(DistributionsTable, distributions)
 FASTRL_DISPATCH(NetworkTable, network)
 FASTRL_DISPATCH(NormalizeTable, normalize)
@@ -151,6 +154,56 @@ struct Ring {
   }
 };
 
+// 51 atoms of 6 actions as on Atari, and QR-DQN's 200 quantiles.
+void count_distributional() {
+  const int64_t batch = 64, actions = 6, n = 51, quantiles = 200;
+  std::vector<double> z;
+  for (int64_t i = 0; i < n; ++i) z.push_back(-10 + 0.4 * static_cast<double>(i));
+  const Atoms atoms{z.data(), n, true};
+  Floats probs = random(batch * n), out(static_cast<size_t>(batch * n));
+  for (float& p : probs) p = (p + 1) / n;
+  const Floats reward = random(batch), logits = random(batch * actions * n),
+               next = random(batch * actions * n);
+  const Bellman<float> bellman{{reward.data(), 1, 0}, {nullptr, 0, 0}, {nullptr, 0, 0}, 0.99};
+  count("distributional c51_project 64", [&] {
+    distributional().c51_project_f32(
+        {batch, atoms, atoms, {probs.data(), n, 1}, bellman, {out.data(), n, 1}});
+  });
+  const std::vector<int64_t> action(static_cast<size_t>(batch), 3);
+  Floats loss(static_cast<size_t>(batch)), gradient(static_cast<size_t>(batch * actions * n));
+  const Blocks<const float> now{logits.data(), actions * n, n}, after{next.data(), actions * n, n};
+  count("distributional c51_loss 64", [&] {
+    distributional().c51_loss({batch,
+                               actions,
+                               actions,
+                               atoms,
+                               now,
+                               after,
+                               after,
+                               {action.data(), 1, 0},
+                               bellman,
+                               false,
+                               1.0,
+                               loss.data(),
+                               gradient.data()});
+  });
+  const Floats theta = random(batch * quantiles), target = random(batch * quantiles), tau = random(quantiles);
+  Floats slope(static_cast<size_t>(batch * quantiles));
+  count("distributional quantile_huber 64", [&] {
+    distributional().quantile_huber({batch,
+                                     quantiles,
+                                     quantiles,
+                                     {theta.data(), quantiles, 1},
+                                     {target.data(), quantiles, 1},
+                                     {tau.data(), 0, 1},
+                                     1.0,
+                                     1.0 / quantiles,
+                                     1.0,
+                                     loss.data(),
+                                     slope.data()});
+  });
+}
+
 // A step of 256 environments with observations of four numbers.
 // A screen of ALE's, and the stacks of 64 environments of 17 floats.
 void count_frames() {
@@ -191,6 +244,29 @@ void count_normalizers() {
   count("normalize reward 256", [&] { rewards.normalize(reward.data(), batch, out.data()); });
 }
 
+// Random items of 2^16; two batch sizes.
+void count_sum_tree() {
+  const int64_t capacity = 1 << 16;
+  SumTree tree(capacity);
+  tree.fill(0, capacity, 1.0);
+  for (const int64_t batch : {32, 1024}) {
+    const std::string size = std::to_string(batch);
+    std::vector<int64_t> index, drawn(batch);
+    for (const float x : random(batch)) index.push_back(static_cast<int64_t>((x + 1) * 0.5 * (capacity - 1)));
+    Floats priority = random(batch), weight(batch);
+    for (float& x : priority) x += 1.5f;
+    std::vector<double> leaf(batch);
+    double largest = 0;
+    count(("sum_tree leaves " + size).c_str(),
+          [&] { to_leaves(priority.data(), batch, 1e-6, 0.6, leaf.data(), &largest); });
+    count(("sum_tree set " + size).c_str(), [&] { tree.set(index.data(), leaf.data(), batch); });
+    count(("sum_tree sample " + size).c_str(),
+          [&] { tree.sample(1, 2, batch, true, drawn.data(), leaf.data()); });
+    count(("sum_tree weights " + size).c_str(),
+          [&] { importance_weights(leaf.data(), batch, 0.4, 0.5, weight.data()); });
+  }
+}
+
 // 64 steps of every environment; about one episode of CartPole in two ends.
 void count_envs(EnvMode mode, const EnvsTable& table) {
   const int64_t n = 64;
@@ -228,6 +304,8 @@ int main() {
   count_losses_and_distributions();
   count_normalizers();
   count_frames();
+  count_sum_tree();
+  count_distributional();
   count_envs(EnvMode::exact, envs());
   count_envs(EnvMode::fast, envs_fast());
 }
