@@ -204,18 +204,3 @@ def test_dict_observations_and_normalised_ones(n_steps):
         64
     )
     assert model.replay_buffer.size() == 32
-
-
-SOLVES = {
-    "learning_rate": 2.3e-3,
-    "batch_size": 64,
-    "buffer_size": 100_000,
-    "learning_starts": 1000,
-    "gamma": 0.99,
-    "target_update_interval": 10,
-    "train_freq": 256,
-    "gradient_steps": 128,
-    "exploration_fraction": 0.16,
-    "exploration_final_eps": 0.04,
-    "policy_kwargs": {"net_arch": [256, 256]},
-}  # rl-baselines3-zoo's DQN settings for CartPole-v1
