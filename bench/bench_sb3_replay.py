@@ -4,9 +4,8 @@
 
 SB3's DQN (and sb3-contrib's QR-DQN) on vectors and on stacks of frames as they are, with our uniform buffer
 in place of SB3's, and with prioritized replay, on one thread. Each contestant trains from a filled buffer: an
-update draws a batch, trains the network on it, and with priorities renews them. First the uniform buffers must
-train the same parameters, bit for bit. Figures are medians of interleaved rounds, with the bytes of each
-buffer.
+update draws a batch, trains the network on it, and with priorities renews them. First the uniform buffers
+must train the same parameters, bit for bit. Figures are medians of interleaved rounds.
 """
 
 import _harness  # isort: skip  # before numpy

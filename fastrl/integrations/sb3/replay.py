@@ -252,9 +252,9 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         """
         rows = cast(PrioritizedRows, self.transitions.rows)
         fields = rows.sample(batch_size, self.beta if beta is None else beta)
-        tensors: Any = self._tensors(self.transitions.batch(fields), env)
+        tensors = self._tensors(self.transitions.batch(fields), env)
         weights = on_device(fields["weights"][:, None], self.device)
-        return PrioritizedSamples(*tensors, weights, fields["indexes"])
+        return PrioritizedSamples._make([*tensors, weights, fields["indexes"]])
 
     def update_priorities(self, indices: NDArray[np.int64], priorities: NDArray[Any]) -> None:
         """Gives rows new priorities, absolute TD errors, finite and >= 0.
