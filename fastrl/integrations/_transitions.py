@@ -88,14 +88,15 @@ class Transitions:
         }
         shared, stacked = [], []
         for name, part in self._parts.items():
-            field = {"shape": _shape(op, "observation_space", part), "dtype": part.dtype}
+            shape = _shape(op, "observation_space", part)
+            field = {"shape": shape, "dtype": part.dtype}
             fields[name] = field
-            image = part.dtype == np.uint8 and len(field["shape"]) == 3
+            image = part.dtype == np.uint8 and len(shape) == 3
             if image or share:
                 shared.append(name)
             else:
                 fields[f"next_{name}"] = field
-            if image and (_looks_stacked(field["shape"]) if frame_stack is None else frame_stack):
+            if image and (_looks_stacked(shape) if frame_stack is None else frame_stack):
                 stacked.append(name)
         following = [f"next_{name}" for name in self._parts]
         n_step = {"size": n_steps, "gamma": gamma, "rew": "reward", "next": following}
@@ -121,7 +122,7 @@ class Transitions:
         if self._timeouts:
             if not isinstance(infos, Sequence) or len(infos) != n:
                 raise ValueError(f"{self._op} add: infos must be {n} dicts, got {describe(infos)}")
-            for i in terminated.nonzero()[0]:
+            for i in terminated.nonzero()[0].tolist():
                 if infos[i].get("TimeLimit.truncated", False):
                     truncated[i], terminated[i] = True, 0
         fields = {

@@ -260,10 +260,9 @@ class PrioritizedReplayBuffer:
         rows = cast(PrioritizedRows, self.transitions.rows)
         fields = rows.sample(batch_size, self.beta)
         batch = self.transitions.batch(fields)
-        observations, actions, following, dones, rewards, discounts, weights = (
-            values if values is None else on_device(values, self.device)
-            for values in (*batch, fields["weights"][:, None])
-        )
+        values = (*batch, fields["weights"][:, None])
+        tensors: Any = (x if x is None else on_device(x, self.device) for x in values)
+        observations, actions, following, dones, rewards, discounts, weights = tensors
         return PrioritizedBatch(
             observations, actions, rewards, following, dones.bool(), fields["indexes"], weights, discounts
         )

@@ -205,7 +205,7 @@ def test_training_equals_training_with_sb3s_buffer(algorithm):
 
 def test_memory_optimisation_keeps_timeouts(tmp_path):
     """What SB3 refuses; and learning again, which marks the last steps as ends."""
-    env = compiled("CartPole-v1", 2, seed=0, max_episode_steps=9)
+    env = compiled("CartPole-v1", 2, seed=0, max_episode_steps=5)
     model = sb3.DQN(
         "MlpPolicy",
         env,

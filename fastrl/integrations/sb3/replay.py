@@ -172,7 +172,7 @@ class _LastDones:
         self._buffer.end_episodes()
 
 
-class DictReplayBuffer(ReplayBuffer, buffers.DictReplayBuffer):  # type: ignore[misc]  # their annotations
+class DictReplayBuffer(ReplayBuffer, buffers.DictReplayBuffer):
     """``stable_baselines3.common.buffers.DictReplayBuffer`` as :class:`ReplayBuffer` is to SB3's."""
 
     def _make(self, arguments: tuple[Any, ...], *rest: Any) -> None:
@@ -239,10 +239,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             {"alpha": alpha, "eps": eps, "seed": seed},
         )
 
-    def sample(
-        self, batch_size: int, env: VecNormalize | None = None, beta: float | None = None
-    ) -> PrioritizedSamples:
-        """A batch drawn by priority.
+    def sample(self, batch_size: int, env: VecNormalize | None = None, beta: float | None = None) -> Any:
+        """A batch drawn by priority, :class:`PrioritizedSamples`.
 
         Args:
             batch_size: how many.
@@ -256,7 +254,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         fields = rows.sample(batch_size, self.beta if beta is None else beta)
         tensors = self._tensors(self.transitions.batch(fields), env)
         weights = on_device(fields["weights"][:, None], self.device)
-        return PrioritizedSamples(*tensors, weights, fields["indexes"])
+        return PrioritizedSamples._make([*tensors, weights, fields["indexes"]])
 
     def update_priorities(self, indices: NDArray[np.int64], priorities: NDArray[Any]) -> None:
         """Gives rows new priorities, absolute TD errors, finite and >= 0.
