@@ -79,20 +79,44 @@ void count_network() {
   count("network polyak", [&] { network().polyak(target.data(), params.data(), size, 0.005f); });
 }
 
-template <class Real>
-void count_gae(const char* name, void (*gae)(const Gae<Real>&, const View<Real>&, const Span&)) {
+void count_returns() {
   const int64_t steps = 128, batch = 256, size = steps * batch;
-  const auto reward = random<Real>(size), value = random<Real>(size), next_value = random<Real>(size);
+  const auto a = random(size), b = random(size), c = random(size), d = random(size);
+  const auto wide = random<double>(size);
   std::vector<uint8_t> terminated(size), truncated(size);
   for (int64_t i = 0; i < size; i += 97) terminated[i] = 1;
   for (int64_t i = 0; i < size; i += 101) truncated[i] = 1;
-  std::vector<Real> out(size);
   const auto view = [&](const auto& x) {
     return View<const typename std::decay_t<decltype(x)>::value_type>{x.data(), batch, 1};
   };
-  const Gae<Real> arguments{view(reward),    view(value), view(next_value), view(terminated),
-                            view(truncated), Real(0.99),  Real(0.95)};
-  count(name, [&] { gae(arguments, {out.data(), batch, 1}, {0, steps, steps, batch}); });
+  const auto flags = view(terminated), cut = view(truncated);
+  Floats out(size), other(size);
+  std::vector<double> wide_out(size);
+  const Span all{0, steps, steps, batch};
+  const View<float> y{out.data(), batch, 1};
+  const Constant<float> gamma{0.99f}, lam{0.95f};
+  const auto& f32 = returns().f32;
+  const Gae<float> gae{view(a), view(b), view(c), flags, cut, 0.99f, 0.94f};
+  count("returns gae_f32", [&] { f32.gae.plain(gae, y, all); });
+  const Gae<double> gae_f64{view(wide), view(wide), view(wide), flags, cut, 0.99, 0.94};
+  count("returns gae_f64", [&] { returns().f64.gae.plain(gae_f64, {wide_out.data(), batch, 1}, all); });
+  const TdLambda<float, Constant<float>> td_lambda{view(a), view(b), flags, cut, gamma, lam};
+  count("returns td_lambda_f32", [&] { f32.td_lambda.plain(td_lambda, y, all); });
+  count("returns td_lambda_f32 masked", [&] { f32.td_lambda.masked({td_lambda, flags}, y, all); });
+  const Discounted<float, Constant<float>, false> discounted{view(a), view(a), flags, cut, gamma};
+  count("returns discounted_f32", [&] { f32.discounted.plain(discounted, y, all); });
+  const View<float> advantage{other.data(), batch, 1};
+  const VTrace<float> vtrace{view(a),   view(b), view(c), view(d), flags, cut,
+                             advantage, 0.99f,   0.94f,   1.0f,    1.0f,  1.0f};
+  count("returns vtrace_f32", [&] { f32.vtrace.plain(vtrace, y, all); });
+  const Retrace<float> retrace{view(a), view(b), view(c), view(d), flags, cut, 0.99f, 0.94f};
+  count("returns retrace_f32", [&] { f32.retrace.plain(retrace, y, all); });
+  const QLambda<float> q_lambda{view(a), view(b), flags, flags, cut, 0.99f, 0.95f};
+  count("returns q_lambda_f32", [&] { f32.q_lambda.plain(q_lambda, y, all); });
+  const Floats power{1.0f, 0.99f, 0.9801f, 0.9703f, 0.9606f, 0.951f};
+  Floats scratch(5 * kNStepColumns);
+  const NStep<float> n_step{view(a), view(b), flags, cut, power.data(), scratch.data(), 5};
+  count("returns n_step_f32", [&] { f32.n_step.plain(n_step, y, all); });
 }
 
 void count_losses_and_distributions() {
@@ -299,8 +323,7 @@ int main() {
 #endif
   std::printf("%s, glibc %s\n", compiler, gnu_get_libc_version());
   count_network();
-  count_gae("returns gae_f32", returns().f32.gae.plain);
-  count_gae("returns gae_f64", returns().f64.gae.plain);
+  count_returns();
   count_losses_and_distributions();
   count_normalizers();
   count_frames();

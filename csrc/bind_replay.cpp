@@ -63,7 +63,7 @@ class PyReplay {
     if (steps < 1 || streams < 1 || steps > kMostRows / streams || window < 1)
       throw py::value_error("replay: size must be in [num_envs, 2^31], and n >= 1");
     std::vector<ReplayField> places;
-    for (const py::tuple field : fields) {
+    for (const py::tuple& field : fields) {
       const auto name = field[0].cast<std::string>(), at = field[3].cast<std::string>();
       NamedField named = NamedFields::plain(name.c_str(), py::dtype::from_args(field[1]));
       named.shape = field[2].cast<std::vector<Py_intptr_t>>();

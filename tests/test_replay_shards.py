@@ -244,14 +244,15 @@ def test_a_state_that_lies_is_refused(tmp_path: Path) -> None:
 
 KILLS = """
 import os, signal, sys, time
+sys.path.append(sys.argv[2])  # last: fastrl is the one under test
 import numpy as np
 from tests.test_replay_shards import Writer, make
 
 folder, buffer, writer = sys.argv[1], make(size=200), Writer(0)
 writer.step(buffer)
 buffer.save_shards(folder)
-random, seen = np.random.default_rng(0), []
-for _ in range(12):
+random, seen = np.random.default_rng(0), [2]
+while len(seen) < 12 or (len(set(seen)) < 4 and len(seen) < 60):
     pid = os.fork()
     if pid == 0:
         try:
@@ -261,26 +262,24 @@ for _ in range(12):
                 buffer.save_shards(folder)
         finally:
             os._exit(1)
-    time.sleep(random.uniform(0.002, 0.04))
+    time.sleep(random.uniform(0.002, 0.04 * len(seen)))
     os.kill(pid, signal.SIGKILL)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-    other = make(size=200).load_shards(folder)
-    added = other.state()["added"]
-    seen.append(added)
-    model, again = make(size=200), Writer(0)
-    # each child goes on from what its parent had, so all saves are beginnings of one run
-    for _ in range(added // 2):
-        again.step(model)
+    buffer, writer, model = make(size=200).load_shards(folder), Writer(0), make(size=200)
+    seen.append(buffer.state()["added"])
+    for _ in range(seen[-1] // 2):
+        writer.step(model)
+    rows = buffer.get_all_transitions()
     for name, x in model.get_all_transitions().items():
-        np.testing.assert_array_equal(x, other.get_all_transitions()[name])
-assert max(seen) > 2, seen
+        np.testing.assert_array_equal(x, rows[name])
+assert seen == sorted(seen), seen
+assert len(set(seen)) >= 4, seen
 """
 
 
 def test_a_kill_leaves_a_save_that_loads(tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", KILLS, str(tmp_path / "replay")],
-        cwd=Path(__file__).parents[1],
+        [sys.executable, "-P", "-c", KILLS, str(tmp_path / "replay"), str(Path(__file__).parents[1])],
         capture_output=True,
         text=True,
     )

@@ -84,7 +84,7 @@ def _run(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None
     try:
         views = [_array(x) for x in arrays]
         target = _array(out) if OPS[op].outputs == 1 or out is None else tuple(map(_array, out))
-        numbers = [_array(x) if isinstance(x, Tensor) or getattr(x, "ndim", 0) else x for x in options]
+        numbers = [_number(x) for x in options]
     except (AttributeError, TypeError):  # one is no CPU tensor, or of a dtype that NumPy lacks
         require(op, arrays, out, options)
         raise
@@ -98,6 +98,11 @@ def _array(x: Tensor | None) -> Any:
     if x is None:
         return None
     return x.detach().numpy() if x.requires_grad else x.numpy()
+
+
+def _number(x: Any) -> Any:
+    shape: Any = getattr(x, "shape", ())
+    return _array(x) if isinstance(x, Tensor) or shape else x
 
 
 def _gradients(
