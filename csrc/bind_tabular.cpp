@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "array.h"
+#include "components.h"
 #include "dispatch.h"
 #include "planner.h"
 
@@ -95,6 +96,26 @@ class Bellman : public Checked {
     tabular().transposed[static_cast<int>(model.layout)](model, from, gamma, to);
   }
 
+  py::tuple solve_components(py::handle value, double gamma, double tolerance, int64_t max_sweeps,
+                             bool pessimistic) const {
+    auto* v = data_of<double>(value, kOp, "value", {model.num_states});
+    Solved solved;
+    {
+      const py::gil_scoped_release release;
+      solved = fastrl::solve_components(*this, {gamma, tolerance, max_sweeps, pessimistic}, v, interrupted);
+    }
+    return py::make_tuple(solved.components, solved.sweeps, solved.converged);
+  }
+
+  py::array_t<int32_t> components_of() const {
+    Components found;
+    {
+      const py::gil_scoped_release release;
+      found = components(model);
+    }
+    return py::array_t<int32_t>(static_cast<py::ssize_t>(found.of.size()), found.of.data());
+  }
+
   void require_choice(int64_t s, int32_t choice) const {
     if (choice < -1 || choice >= model.pair_offset[s + 1] - model.pair_offset[s])
       reject(kOp, "choice", "indices among the state's pairs, or -1");
@@ -179,6 +200,15 @@ void register_tabular(py::module_& m) {
       .def_property_readonly(
           "mass", [](const Bellman& b) { return py::make_tuple(b.mass.low, b.mass.high); },
           "Least and greatest weight that a pair gives to states that are not terminal.")
+      .def_property_readonly(
+          "longest", [](const Bellman& b) { return b.mass.longest; }, "Outcomes of a pair, at most.")
+      .def("solve_components", &Bellman::solve_components, py::arg("value"), py::arg("gamma"),
+           py::arg("tolerance"), py::arg("max_sweeps"), py::arg("pessimistic"),
+           "Improves value in place, strongly connected parts after those they lead to; components, sweeps and "
+           "whether each changed by less than the tolerance.")
+      .def("components", &Bellman::components_of,
+           "[S]: the strongly connected component of each state; a component leads to none with a greater "
+           "number.")
       .def_property_readonly(
           "reward_range",
           [](const Bellman& b) { return py::make_tuple(b.mass.reward_low, b.mass.reward_high); },

@@ -28,6 +28,16 @@ int64_t entries_of(const Model& m) {
                                    : static_cast<const int64_t*>(m.offset)[m.num_pairs];
 }
 
+template <class Index>
+int64_t length_in(const Model& m, int64_t pair) {
+  const auto* offset = static_cast<const Index*>(m.offset);
+  return static_cast<int64_t>(offset[pair + 1]) - offset[pair];
+}
+
+int64_t row_length(const Model& m, int64_t pair) {
+  return m.layout == Layout::int32 ? length_in<int32_t>(m, pair) : length_in<int64_t>(m, pair);
+}
+
 // The changes of all parts of [0, n), which `part` notes.
 template <class Part>
 Change over(int64_t n, int64_t chunk, int64_t threads, const Part& part) {
@@ -79,7 +89,11 @@ Mass inspect(const Model& m) {
     if (m.terminal != nullptr && m.terminal[s]) open[static_cast<size_t>(s)] = 0;
   std::vector<double> sums(static_cast<size_t>(m.num_pairs));
   tabular().expect[static_cast<int>(m.layout)](m, open.data(), 0, m.num_pairs, sums.data());
-  Mass mass{kInfinity, 0, kInfinity, -kInfinity};
+  Mass mass{kInfinity, 0, kInfinity, -kInfinity, m.num_states};
+  if (m.layout != Layout::dense) {
+    mass.longest = 0;
+    for (int64_t l = 0; l < m.num_pairs; ++l) mass.longest = std::max(mass.longest, row_length(m, l));
+  }
   for (int64_t s = 0; s < m.num_states; ++s) {
     if (m.terminal != nullptr && m.terminal[s]) continue;
     for (int64_t l = m.pair_offset[s]; l < m.pair_offset[s + 1]; ++l) {
@@ -89,7 +103,7 @@ Mass inspect(const Model& m) {
       mass.reward_high = std::max(mass.reward_high, m.reward[l]);
     }
   }
-  if (mass.low > mass.high) mass = {0, 0, 0, 0};  // all states are terminal
+  if (mass.low > mass.high) mass = {0, 0, 0, 0, mass.longest};  // all states are terminal
   return mass;
 }
 
@@ -128,11 +142,7 @@ void PolicyIterator::make_rows() {
     if (m.layout == Layout::dense) return m.num_states;
     int64_t most = 0;
     for (int64_t l = m.pair_offset[s]; l < m.pair_offset[s + 1]; ++l) {
-      const int64_t length = m.layout == Layout::int32 ? static_cast<const int32_t*>(m.offset)[l + 1] -
-                                                             static_cast<const int32_t*>(m.offset)[l]
-                                                       : static_cast<const int64_t*>(m.offset)[l + 1] -
-                                                             static_cast<const int64_t*>(m.offset)[l];
-      most = std::max(most, length);
+      most = std::max(most, row_length(m, l));
     }
     return most;
   };

@@ -16,6 +16,7 @@ using Interrupted = std::function<void()>;  // throws if the user wants to stop;
 struct Mass {
   double low, high;  // weight that a pair gives to states that are not terminal, in all
   double reward_low, reward_high;
+  int64_t longest;  // row
 };
 
 struct Checked {

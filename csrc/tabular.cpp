@@ -252,6 +252,24 @@ double gauss_seidel(const GaussSeidel& g, int64_t begin, int64_t end) {
 }
 
 template <class Rows>
+void residual(const Residual& r, int64_t begin, int64_t end, Change& change) {
+  const Model& m = *r.model;
+  const Rows rows(m);
+  Change c = change;
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t s = r.order[i];
+    double top = -kInfinity;
+    for (int64_t l = m.pair_offset[s]; l < m.pair_offset[s + 1]; ++l) {
+      const double x = m.reward[l] + r.gamma * rows.dot(l, r.value);
+      top = x > top ? x : top;
+    }
+    r.change[i] = is_terminal(m, s) ? 0 : top - r.value[s];
+    note(c, r.change[i]);
+  }
+  change = c;
+}
+
+template <class Rows>
 void expect(const Model& m, const double* value, int64_t begin, int64_t end, double* out) {
   const Rows rows(m);
   for (int64_t l = begin; l < end; ++l) out[l] = rows.dot(l, value);
@@ -274,6 +292,7 @@ const TabularTable tabular_table = {
     {backup<Compressed<int32_t>>, backup<Compressed<int64_t>>, backup<Dense>},
     relax,
     {gauss_seidel<Compressed<int32_t>>, gauss_seidel<Compressed<int64_t>>, gauss_seidel<Dense>},
+    {residual<Compressed<int32_t>>, residual<Compressed<int64_t>>, residual<Dense>},
     {expect<Compressed<int32_t>>, expect<Compressed<int64_t>>, expect<Dense>},
     {transposed<Compressed<int32_t>>, transposed<Compressed<int64_t>>, transposed<Dense>},
 };

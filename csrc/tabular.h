@@ -64,10 +64,20 @@ struct GaussSeidel {
   const int32_t* order;
 };
 
+// Of states in this order: change[i] = T v - v.
+struct Residual {
+  const Model* model;
+  double gamma;
+  const double* value;
+  const int32_t* order;
+  double* change;
+};
+
 struct TabularTable {
   void (*backup[3])(const Backup&, int64_t begin, int64_t end, Change&);
   void (*relax)(const Relax&, int64_t begin, int64_t end, Change&);
   double (*gauss_seidel[3])(const GaussSeidel&, int64_t begin, int64_t end);  // greatest |change|
+  void (*residual[3])(const Residual&, int64_t begin, int64_t end, Change&);
   void (*expect[3])(const Model&, const double* value, int64_t begin, int64_t end, double* out);  // pairs
   void (*transposed[3])(const Model&, const double* mass, double gamma, double* out);  // out += gamma W^T mass
 };
