@@ -11,6 +11,8 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+constexpr int kPolicySweeps = 20;  // of the greedy policy, after one over all actions
+
 bool is_terminal(const Model& m, int64_t s) { return m.terminal != nullptr && m.terminal[s]; }
 
 // What may follow a state: entries [begin(s), end(s)), all its actions' together.
@@ -129,7 +131,8 @@ class Solver {
         edges_(edges),
         parts_(std::move(parts)),
         interrupted_(interrupted),
-        backups_left_(static_cast<double>(effort.max_sweeps) * static_cast<double>(of.model.num_states)) {}
+        backups_left_(static_cast<double>(effort.max_sweeps) * static_cast<double>(of.model.num_states)),
+        mean_actions_(static_cast<double>(of.model.num_pairs) / static_cast<double>(of.model.num_states)) {}
 
   Solved run() {
     const double all = backups_left_;
@@ -152,10 +155,10 @@ class Solver {
 
   double sweeps(double all) const { return (all - backups_left_) / static_cast<double>(m_.num_states); }
 
-  double sweep(int64_t begin, int64_t end) {
+  double sweep(int64_t begin, int64_t end, const SolvedRows* rows = nullptr) {
     backups_left_ -= static_cast<double>(end - begin);
-    const GaussSeidel what{&m_, effort_.gamma, value_, parts_.order.data()};
-    return tabular().gauss_seidel[static_cast<int>(m_.layout)](what, begin, end);
+    const GaussSeidel what{&m_, effort_.gamma, value_, parts_.order.data() + begin, rows};
+    return tabular().gauss_seidel[static_cast<int>(m_.layout)](what, 0, end - begin);
   }
 
   void pause() {
@@ -168,11 +171,47 @@ class Solver {
     const bool left = order_from_exits(begin, end);
     if (!left && effort_.gamma < 1) return solve_closed(begin, end);
     if (effort_.pessimistic) begin_low(begin, end);
+    const int64_t size = end - begin;
+    if (size < 32) {
+      while (backups_left_ > 0)
+        if (sweep(begin, end) <= effort_.tolerance) return true;
+      return false;
+    }
+    const OwnedRows rows = make_rows(begin, end);
+    const SolvedRows view{rows.slot.get(), rows.to.get(), rows.weight.get(), rows.reward.get()};
+    const int32_t* order = parts_.order.data() + begin;
     while (backups_left_ > 0) {
-      if (sweep(begin, end) <= effort_.tolerance) return true;
-      pause();
+      const double change = sweep(begin, end, &view);
+      if (change <= effort_.tolerance) return true;
+      for (int i = 0; i < kPolicySweeps; ++i) {
+        const double then = tabular().relax_in_place(view, order, size, value_);
+        backups_left_ -= static_cast<double>(size) / mean_actions_;
+        pause();
+        if (then <= effort_.tolerance / 2 || then < 0.1 * change) break;
+      }
     }
     return false;
+  }
+
+  struct OwnedRows {
+    std::unique_ptr<int64_t[]> slot;
+    std::unique_ptr<int32_t[]> to;
+    std::unique_ptr<double[]> weight, reward;
+  };
+
+  // As many slots for a state as its longest row needs.
+  OwnedRows make_rows(int64_t begin, int64_t end) const {
+    const auto size = static_cast<size_t>(end - begin);
+    OwnedRows rows;
+    rows.slot.reset(new int64_t[size + 1]);
+    rows.slot[0] = 0;
+    for (size_t i = 0; i < size; ++i)
+      rows.slot[i + 1] = rows.slot[i] + longest_row(m_, parts_.order[static_cast<size_t>(begin) + i]);
+    const auto slots = static_cast<size_t>(rows.slot[size]);
+    rows.to.reset(new int32_t[slots]);
+    rows.weight.reset(new double[slots]);
+    rows.reward.reset(new double[size]);
+    return rows;
   }
 
   // The least that its values can be: what its worst reward for ever is worth, or where it leads to.
@@ -274,6 +313,7 @@ class Solver {
   Components parts_;
   const Interrupted& interrupted_;
   double backups_left_;
+  double mean_actions_;
   std::vector<int32_t> place_;
   Clock::time_point checked_ = Clock::now();
 };

@@ -70,6 +70,14 @@ void require_rows(const Model& m) {
 
 }  // namespace
 
+int64_t longest_row(const Model& m, int64_t s) {
+  if (m.terminal != nullptr && m.terminal[s]) return 0;
+  if (m.layout == Layout::dense) return m.num_states;
+  int64_t most = 0;
+  for (int64_t l = m.pair_offset[s]; l < m.pair_offset[s + 1]; ++l) most = std::max(most, row_length(m, l));
+  return most;
+}
+
 Mass inspect(const Model& m) {
   require(m.num_states < std::numeric_limits<int32_t>::max(), "there must be fewer than 2^31 states");
   require(m.pair_offset[0] == 0 && m.pair_offset[m.num_states] == m.num_pairs,
@@ -137,18 +145,9 @@ PolicyIterator::PolicyIterator(const Checked& of, double gamma, const double* va
 // As many slots for a state as its longest row needs.
 void PolicyIterator::make_rows() {
   const Model& m = of_.model;
-  const auto longest = [&](int64_t s) -> int64_t {
-    if (m.terminal != nullptr && m.terminal[s]) return 0;
-    if (m.layout == Layout::dense) return m.num_states;
-    int64_t most = 0;
-    for (int64_t l = m.pair_offset[s]; l < m.pair_offset[s + 1]; ++l) {
-      most = std::max(most, row_length(m, l));
-    }
-    return most;
-  };
   slot_.reset(new int64_t[static_cast<size_t>(m.num_states) + 1]);
   slot_[0] = 0;
-  for (int64_t s = 0; s < m.num_states; ++s) slot_[s + 1] = slot_[s] + longest(s);
+  for (int64_t s = 0; s < m.num_states; ++s) slot_[s + 1] = slot_[s] + longest_row(m, s);
   const auto slots = static_cast<size_t>(slot_[m.num_states]);
   weight_.reset(new float[slots]);
   if (m.layout != Layout::dense) to_.reset(new int32_t[slots]);

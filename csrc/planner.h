@@ -27,6 +27,9 @@ struct Checked {
 // Sums of the rows; throws std::invalid_argument unless offsets ascend and states are in range.
 Mass inspect(const Model& model);
 
+// Outcomes of a state's pairs, at most; 0 of a terminal state.
+int64_t longest_row(const Model& model, int64_t state);
+
 Change backup(const Checked& of, const Backup& what, int64_t threads);
 
 class PolicyIterator {

@@ -45,6 +45,18 @@ struct Compressed {
     }
   }
 
+  void gather_solved(int64_t pair, int64_t i, int64_t s, double scale, const SolvedRows& rows) const {
+    int64_t at = rows.slot[i];
+    for (int64_t k = offset[pair], end = offset[pair + 1]; k < end; ++k, ++at) {
+      rows.to[at] = static_cast<int32_t>(next[k]);
+      rows.weight[at] = next[k] == s ? 0.0 : weight[k] * scale;
+    }
+    for (; at < rows.slot[i + 1]; ++at) {
+      rows.to[at] = static_cast<int32_t>(s);
+      rows.weight[at] = 0;
+    }
+  }
+
   void scatter(int64_t pair, double mass, double* out) const {
     for (int64_t k = offset[pair], end = offset[pair + 1]; k < end; ++k) out[next[k]] += weight[k] * mass;
   }
@@ -86,6 +98,13 @@ struct Dense {
     const double* row = weight + pair * states;
     float* to = rows.weight + rows.slot[s];
     for (int64_t k = 0; k < states; ++k) to[k] = static_cast<float>(row[k]);
+  }
+
+  void gather_solved(int64_t pair, int64_t i, int64_t s, double scale, const SolvedRows& rows) const {
+    for (int64_t k = 0, at = rows.slot[i]; k < states; ++k, ++at) {
+      rows.to[at] = static_cast<int32_t>(k);
+      rows.weight[at] = k == s ? 0.0 : weight[pair * states + k] * scale;
+    }
   }
 
   void scatter(int64_t pair, double mass, double* out) const {
@@ -233,8 +252,9 @@ double gauss_seidel(const GaussSeidel& g, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     const int64_t s = g.order[i];
     if (is_terminal(m, s)) continue;
-    double top = -kInfinity;
-    for (int64_t l = m.pair_offset[s]; l < m.pair_offset[s + 1]; ++l) {
+    double top = -kInfinity, top_leaves = 1;
+    int64_t best = m.pair_offset[s];
+    for (int64_t l = best; l < m.pair_offset[s + 1]; ++l) {
       double own;
       const double apart = m.reward[l] + g.gamma * rows.dot_apart(l, s, g.value, own);
       const double leaves = 1 - g.gamma * own;
@@ -242,11 +262,34 @@ double gauss_seidel(const GaussSeidel& g, int64_t begin, int64_t end) {
                        : m.reward[l] == 0 ? g.value[s]
                        : m.reward[l] < 0 ? -kInfinity
                                          : kInfinity;
-      top = x > top ? x : top;
+      if (x > top) {
+        top = x;
+        top_leaves = leaves;
+        best = l;
+      }
+    }
+    if (g.rows != nullptr) {
+      const bool stays = top_leaves <= 1e-12;
+      rows.gather_solved(best, i, s, stays ? 0.0 : g.gamma / top_leaves, *g.rows);
+      g.rows->reward[i] = stays ? top : m.reward[best] / top_leaves;
     }
     const double change = top > g.value[s] ? top - g.value[s] : g.value[s] - top;
     greatest = change > greatest ? change : greatest;
     g.value[s] = top;
+  }
+  return greatest;
+}
+
+double relax_in_place(const SolvedRows& rows, const int32_t* order, int64_t size, double* value) {
+  double greatest = 0;
+  int64_t k = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    double sum = rows.reward[i];
+    for (const int64_t end = rows.slot[i + 1]; k < end; ++k) sum += rows.weight[k] * value[rows.to[k]];
+    const int64_t s = order[i];
+    const double change = sum > value[s] ? sum - value[s] : value[s] - sum;
+    greatest = change > greatest ? change : greatest;
+    value[s] = sum;
   }
   return greatest;
 }
@@ -292,6 +335,7 @@ const TabularTable tabular_table = {
     {backup<Compressed<int32_t>>, backup<Compressed<int64_t>>, backup<Dense>},
     relax,
     {gauss_seidel<Compressed<int32_t>>, gauss_seidel<Compressed<int64_t>>, gauss_seidel<Dense>},
+    relax_in_place,
     {residual<Compressed<int32_t>>, residual<Compressed<int64_t>>, residual<Dense>},
     {expect<Compressed<int32_t>>, expect<Compressed<int64_t>>, expect<Dense>},
     {transposed<Compressed<int32_t>>, transposed<Compressed<int64_t>>, transposed<Dense>},

@@ -56,12 +56,21 @@ struct Relax {
   float* next;
 };
 
+// The rows of a policy in the order of sweeps, solved for the state's own value:
+// v(order[i]) = reward[i] + sum over k in [slot[i], slot[i + 1]) of weight[k] * v(to[k]).
+struct SolvedRows {
+  const int64_t* slot;
+  int32_t* to;
+  double *weight, *reward;
+};
+
 // In place and in this order: v(s) = max_a, with what an action returns to s itself solved for.
 struct GaussSeidel {
   const Model* model;
   double gamma;
   double* value;
   const int32_t* order;
+  const SolvedRows* rows;  // of what the sweep chooses; or null
 };
 
 // Of states in this order: change[i] = T v - v.
@@ -77,6 +86,7 @@ struct TabularTable {
   void (*backup[3])(const Backup&, int64_t begin, int64_t end, Change&);
   void (*relax)(const Relax&, int64_t begin, int64_t end, Change&);
   double (*gauss_seidel[3])(const GaussSeidel&, int64_t begin, int64_t end);  // greatest |change|
+  double (*relax_in_place)(const SolvedRows&, const int32_t* order, int64_t size, double* value);
   void (*residual[3])(const Residual&, int64_t begin, int64_t end, Change&);
   void (*expect[3])(const Model&, const double* value, int64_t begin, int64_t end, double* out);  // pairs
   void (*transposed[3])(const Model&, const double* mass, double gamma, double* out);  // out += gamma W^T mass
