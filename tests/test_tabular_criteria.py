@@ -224,7 +224,7 @@ def test_average_reward_of_jacks_car_rental_and_garnets():
 def test_occupancy_balances_and_prices_the_policy(process, gamma):
     mdp, table = process.mdp, process.policy()
     start = process.rng.dirichlet(np.ones(mdp.num_states))
-    weight, reward = process.chain(table)
+    weight, _ = process.chain(table)
     expected, mass = np.zeros(mdp.num_states), start
     for _ in range(4000):
         expected, mass = expected + mass, gamma * mass @ weight
@@ -262,7 +262,7 @@ def test_occupancy_of_a_walk():
 def test_occupancy_without_an_end():
     up = np.zeros(16, np.int64)  # state 1 bumps into the wall for ever; from 8, state 0 is reached
     assert occupancy(zoo.gridworld(), up, 1.0, initial=8).state.sum() == 3
-    with pytest.raises(ValueError, match="policy must end .* got one that never ends from state 1"):
+    with pytest.raises(ValueError, match=r"policy must end .* got one that never ends from state 1"):
         occupancy(zoo.gridworld(), up, 1.0, initial=9)
 
 

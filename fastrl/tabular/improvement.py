@@ -103,4 +103,5 @@ def _value(op: str, mdp: MDP, policy: Policy, gamma: float) -> Floats:
     chain = chain_of(mdp, pair_probability(op, mdp, policy))
     if gamma == 1:
         require_proper(op, chain, acting(mdp), np.ones(mdp.num_states, np.bool_))
-    return np.linalg.solve(np.eye(mdp.num_states) - gamma * chain.dense(), chain.reward)
+    value: Floats = np.linalg.solve(np.eye(mdp.num_states) - gamma * chain.dense(), chain.reward)
+    return value
