@@ -16,8 +16,8 @@ from fastrl.tabular.mdp import MDP
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Policy = Any
-"""int64 [S]: an action a state; or float64 [S, A]: probabilities. Whatever it says of terminal states is unused.
-"""
+"""int64 [S]: an action a state; or float64 [S, A]: probabilities. What it says of terminal
+states is unused."""
 DIRECT_STATES = 2000
 """Up to so many states a dense solve, of 32 MB, is the fastest and the most accurate."""
 
@@ -152,7 +152,7 @@ def q_values(mdp: MDP, value: Floats, gamma: float) -> Floats:
 
 
 def greedy(mdp: MDP, q: Floats) -> tuple[Floats, Ints]:
-    """[S] each: the largest of a state's ``q``, and the first action that has it; in terminal states 0, -1."""
+    """[S] each: the largest of a state's ``q``, and the first action with it; 0 and -1 in terminal states."""
     acts = acting(mdp)
     q = np.where(acts[mdp.state], q, -np.inf)
     states = np.flatnonzero(np.diff(mdp.pair_offset))

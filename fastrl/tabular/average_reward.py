@@ -66,7 +66,7 @@ def average_reward(
 
     A ``step`` below 1 is the aperiodicity transform (section 8.5.4): it makes every chain aperiodic and
     changes neither gains nor policies. The bounds hold for every process, of whatever chains; they are
-    sure to meet where every policy has one recurrent class, or where all states can be reached from each other.
+    sure to meet where every policy has one recurrent class, or where each state can be reached from each.
 
     Args:
         mdp: no terminal states, no discounts. Rows are read as if they summed to 1 exactly.

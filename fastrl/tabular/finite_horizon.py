@@ -15,8 +15,8 @@ class FiniteHorizon:
     """Optimal values and decision rules of a problem of T steps."""
 
     value: NDArray[np.float64]
-    """[T + 1, S]: ``value[t]`` is worth what steps t to T - 1 and the final values bring; 0 in terminal states.
-    """
+    """[T + 1, S]: ``value[t]`` is worth what steps t to T - 1 and the final values bring; 0 in terminal
+    states."""
     policy: NDArray[np.int64]
     """[T, S]: the first of the best actions at step t; -1 in terminal states."""
 

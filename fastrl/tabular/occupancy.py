@@ -48,7 +48,7 @@ def occupancy(
     eps: float = 1e-10,
     max_iter: int = 100_000,
 ) -> Occupancy:
-    """Discounted visits of a policy, the measure of linear programs and policy gradients (Puterman 1994, 6.9)::
+    """Discounted visits of a policy, the measure of linear programs (Puterman 1994, section 6.9)::
 
         x(s') = initial(s') + γ · Σ_s Σ_a x(s, a) p(s' | s, a) discount(s, a, s'),  x(s, a) = x(s) π(a | s)
 
