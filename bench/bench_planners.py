@@ -4,10 +4,11 @@
     python bench/bench_planners.py [CASE...] [--rounds 9] [--threads 1 2] [--eps 1e-6]
 
 Every run is a process of its own, planners take turns, and medians over rounds are reported; a run solves a
-small case up to 25 times, each time from a new model, and counts its median. Those that take long take part in
-the first round only. All are asked for values within eps in the sense of their own settings. What they return
-is compared with a reference that has a certificate of its own: there is no ratio where ours or the peer's
-values are off by more than eps. `floor` is the time that reading the process once takes, by as many threads.
+small case up to 25 times, each time from a new model, and counts its median. Those that take long take part
+in the first round only. All are asked for values within eps in the sense of their own settings. What they
+return is compared with a reference that has a certificate of its own: there is no ratio where ours or the
+peer's values are off by more than eps. `floor` is the time that reading the process once takes, by as many
+threads; `floors` is a solution's time in these.
 """
 
 import os
@@ -96,18 +97,20 @@ def run(name: str, files: dict[str, Path], gamma: float, options: argparse.Names
 
 
 def read_seconds(size: int, threads: int) -> float:
-    """Seconds that so many threads take to read ``size`` bytes, which lie where they lie after a first time."""
+    """Seconds that up to so many threads take to read ``size`` bytes that they have read before."""
     import numba
 
     total = numba.njit(nogil=True, fastmath=True)(lambda x: x.sum())
-    parts = np.array_split(np.ones(max(1, size // 8)), threads)
-    os.sched_setaffinity(0, CORES[-threads:])
+    array = np.ones(max(1, size // 8))
     best = float("inf")
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(30):
-            start = perf_counter()
-            list(pool.map(total, parts))
-            best = min(best, perf_counter() - start)
+    os.sched_setaffinity(0, CORES[-threads:])
+    for count in range(1, threads + 1):  # waking another takes longer than reading little
+        parts = np.array_split(array, count)
+        with ThreadPoolExecutor(count) as pool:
+            for _ in range(30):
+                start = perf_counter()
+                list(pool.map(total, parts)) if count > 1 else total(array)
+                best = min(best, perf_counter() - start)
     os.sched_setaffinity(0, CORES[-1:])
     return best
 
@@ -119,9 +122,7 @@ def measure(name: str, threads: int, options: argparse.Namespace, folder: Path) 
     value, bound = reference(mdp, case.gamma)
     if bound > options.eps / 10:
         raise SystemExit(f"{name}: the reference is known to {bound:.2g} only")
-    files = {
-        kind: folder / f"{kind}.{'npy' if kind == 'out' else 'npz'}" for kind in ("ours", "peers", "out")
-    }
+    files = {"ours": folder / "ours.npz", "peers": folder / "peers.npz", "out": folder / "out.npy"}
     mdp.save(files["ours"])
     np.savez(files["peers"], **absorbing(mdp))
     size, floor = sweep_bytes(mdp), read_seconds(sweep_bytes(mdp), threads)
@@ -183,11 +184,11 @@ def _compare(rows: dict[str, Run], eps: float) -> None:
 
 def show(entry: Run, eps: float) -> None:
     print(
-        f"\n{entry['case']}, gamma {entry['gamma']}, {entry['threads']} thread(s): {entry['states']:,} states, "
-        f"{entry['outcomes']:,} outcomes; a sweep reads {entry['bytes'] / 1e6:.3g} MB, floor "
+        f"\n{entry['case']}, gamma {entry['gamma']}, threads: {entry['threads']}; "
+        f"{entry['states']:,} states, {entry['outcomes']:,} outcomes; a sweep reads {entry['bytes'] / 1e6:.3g} MB, floor "
         f"{entry['floor_s'] * 1e3:.3g} ms; reference within {entry['reference_error']:.1g}"
     )
-    heads = (
+    heads = [
         "median s",
         "min s",
         "build s",
@@ -197,7 +198,7 @@ def show(entry: Run, eps: float) -> None:
         "but const",
         "peak MB",
         "times ours",
-    )
+    ]
     print(f"  {'':24}" + "".join(f"{head:>12}" for head in heads))
     for name, row in entry["planners"].items():
         if "error" in row:
