@@ -223,8 +223,8 @@ int main() {
 #endif
   std::printf("%s, glibc %s\n", compiler, gnu_get_libc_version());
   count_network();
-  count_gae("returns gae_f32", returns().gae_f32);
-  count_gae("returns gae_f64", returns().gae_f64);
+  count_gae("returns gae_f32", returns().f32.gae.plain);
+  count_gae("returns gae_f64", returns().f64.gae.plain);
   count_losses_and_distributions();
   count_normalizers();
   count_frames();

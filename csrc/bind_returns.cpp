@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
+#include <vector>
 
 #include "dispatch.h"
-#include "returns.h"
-
-namespace py = pybind11;
+#include "returns_arguments.h"
 
 namespace fastrl {
 
@@ -15,137 +15,208 @@ FASTRL_DISPATCH(ReturnsTable, returns)
 
 namespace {
 
-constexpr int64_t kReleaseGil = 8192;  // elements: some microseconds of work
+using py::handle;
 
-struct Shape {
-  int64_t steps, batch;
-};
-
-// Thrown where an argument will not do. The family's checks in Python then say what is wrong: they take as
-// long as a small kernel, so they run only then.
-struct Refused {};
-
-void require(bool condition) {
-  if (!condition) throw Refused();
+template <class Real>
+const ReturnsOf<Real>& table() {
+  if constexpr (sizeof(Real) == 4) return returns().f32;
+  if constexpr (sizeof(Real) == 8) return returns().f64;
 }
 
-template <class T>
-py::array array_of(py::handle x) {
-  require(py::isinstance<py::array_t<T>>(x));
-  auto array = py::reinterpret_borrow<py::array>(x);
-  require(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_);
-  return array;
-}
-
-template <class T, class Stored = T>
-View<const Stored> matrix(py::handle x, Shape shape) {
-  const auto array = array_of<T>(x);
-  require(array.ndim() == 2 && array.shape(0) == shape.steps && array.shape(1) == shape.batch);
-  constexpr int64_t kItem = sizeof(T);
-  return {static_cast<const Stored*>(array.data()), array.strides(0) / kItem, array.strides(1) / kItem};
-}
-
-// An array [B] as the same row at every step.
-template <class T>
-View<const T> row(py::handle x, Shape shape) {
-  const auto array = array_of<T>(x);
-  require(array.ndim() == 1 && array.shape(0) == shape.batch);
-  return {static_cast<const T*>(array.data()), 0, array.strides(0) / int64_t(sizeof(T))};
-}
-
-template <class T>
-View<T> output(py::handle x, Shape shape) {
-  const auto view = matrix<T>(x, shape);
-  require(py::reinterpret_borrow<py::array>(x).writeable());
-  require((shape.steps <= 1 || shape.batch == 0 || view.t != 0) &&
-          (shape.batch <= 1 || shape.steps == 0 || view.b != 0));
-  return {const_cast<T*>(view.data), view.t, view.b};
-}
-
-double in_unit(py::handle x) {
-  const double value = PyFloat_AsDouble(x.ptr());
-  if (PyErr_Occurred()) PyErr_Clear();  // and value is -1
-  require(value >= 0 && value <= 1);
-  return value;
-}
-
-// Whether the two may share memory: by the range of their addresses, as numpy.may_share_memory does.
-template <class T, class U>
-bool overlap(const View<T>& x, const View<U>& y, Shape shape) {
-  const auto low = [&](const auto& view) {
-    return reinterpret_cast<uintptr_t>(view.data + std::min<int64_t>(view.t, 0) * (shape.steps - 1) +
-                                       std::min<int64_t>(view.b, 0) * (shape.batch - 1));
-  };
-  const auto high = [&](const auto& view) {
-    return reinterpret_cast<uintptr_t>(view.data + std::max<int64_t>(view.t, 0) * (shape.steps - 1) +
-                                       std::max<int64_t>(view.b, 0) * (shape.batch - 1) + 1);
-  };
-  return low(x) < high(y) && low(y) < high(x);
-}
-
-template <class Real, class Scan>
-py::object gae_of(py::handle reward, py::handle value, py::handle next_value, py::handle terminated,
-                  py::handle truncated, py::handle out, double gamma, double lam, Scan scan) {
-  const auto first = array_of<Real>(reward);
-  require(first.ndim() == 2);
-  const Shape shape{first.shape(0), first.shape(1)};
-  const bool after_last =
-      py::isinstance<py::array>(next_value) && py::reinterpret_borrow<py::array>(next_value).ndim() == 1;
-  require(!after_last || truncated.is_none());
-  Gae<Real> op{matrix<Real>(reward, shape),
-               matrix<Real>(value, shape),
-               after_last ? row<Real>(next_value, shape) : matrix<Real>(next_value, shape),
-               matrix<bool, uint8_t>(terminated, shape),
-               matrix<bool, uint8_t>(truncated.is_none() ? terminated : truncated, shape),
-               Real(gamma),
-               Real(gamma * lam)};
-  auto result = out.is_none() ? py::object(py::array_t<Real>({shape.steps, shape.batch}))
-                              : py::reinterpret_borrow<py::object>(out);
-  auto y = output<Real>(result, shape);
-  if (shape.steps == 0 || shape.batch == 0) return result;
-
-  py::object apart;  // a result that must not overwrite inputs still to be read
-  if (overlap(y, op.reward, shape) || overlap(y, op.value, shape) || overlap(y, op.next_value, shape) ||
-      overlap(y, op.terminated, shape) || overlap(y, op.truncated, shape)) {
-    apart = py::array_t<Real>({shape.steps, shape.batch});
-    y = output<Real>(apart, shape);
-  }
-  const auto run = [&] {
-    Span span{0, shape.steps, shape.steps, shape.batch};
-    if (after_last) {
-      span.first = shape.steps - 1;
-      scan(op, y, span);
-      span = {0, shape.steps - 1, shape.steps, shape.batch};
-      op.next_value = {op.value.data + op.value.t, op.value.t, op.value.b};
-    }
-    scan(op, y, span);
-  };
-  if (shape.steps * shape.batch < kReleaseGil) {
-    run();
-  } else {
-    py::gil_scoped_release release;
-    run();
-  }
-  if (apart) result[py::ellipsis()] = apart;
-  return result;
-}
-
-py::object gae(py::handle reward, py::handle value, py::handle next_value, py::handle terminated,
-               py::handle truncated, py::handle out, py::handle gamma, py::handle lam) {
-  try {
+py::object gae(handle reward, handle value, handle next_value, handle terminated, handle truncated,
+               handle mask, handle out, handle gamma, handle lam) {
+  const auto arrays = {reward, value, next_value, terminated, truncated, mask};
+  return checked("gae", reward, arrays, out, {gamma, lam}, [&](auto real, Shape shape) {
+    using Real = decltype(real);
     const double g = in_unit(gamma), l = in_unit(lam);
-    if (py::isinstance<py::array_t<double>>(reward))
-      return gae_of<double>(reward, value, next_value, terminated, truncated, out, g, l, returns().gae_f64);
-    return gae_of<float>(reward, value, next_value, terminated, truncated, out, g, l, returns().gae_f32);
-  } catch (const Refused&) {
-    py::module_::import("fastrl.kernels.returns._check")
-        .attr("require_gae")(reward, value, next_value, terminated, truncated, out, gamma, lam);
-    throw py::value_error("gae: refused its arguments");
-  }
+    const bool after_last = is_row(next_value);
+    require(!after_last || (truncated.is_none() && mask.is_none()));
+    Gae<Real> op{matrix<Real>(reward, shape),
+                 matrix<Real>(value, shape),
+                 after_last ? row<Real>(next_value, shape) : matrix<Real>(next_value, shape),
+                 flags(terminated, shape),
+                 flags(truncated.is_none() ? terminated : truncated, shape),
+                 Real(g),
+                 Real(g * l)};
+    const Call<Real> call{shape, flags_or_none(mask, shape)};
+    Output<Real> y(out, op, call);
+    call.run([&] {
+      if (!after_last) return call.scan(table<Real>().gae, op, y.view, 0, shape.steps);
+      call.scan(table<Real>().gae, op, y.view, shape.steps - 1, shape.steps);
+      op.next_value = {op.value.data + op.value.t, op.value.t, op.value.b};
+      call.scan(table<Real>().gae, op, y.view, 0, shape.steps - 1);
+    });
+    return y.finish();
+  });
+}
+
+py::object td_lambda(handle reward, handle next_value, handle terminated, handle truncated, handle mask,
+                     handle out, handle gamma, handle lam) {
+  const auto arrays = {reward, next_value, terminated, truncated, mask};
+  return checked("td_lambda", reward, arrays, out, {gamma, lam}, [&](auto real, Shape shape) {
+    using Real = decltype(real);
+    const auto run = [&](const auto& scan, auto g, auto l) {
+      const TdLambda<Real, decltype(g)> op{matrix<Real>(reward, shape),
+                                           matrix<Real>(next_value, shape),
+                                           flags(terminated, shape),
+                                           flags(truncated.is_none() ? terminated : truncated, shape),
+                                           g,
+                                           l};
+      const Call<Real> call{shape, flags_or_none(mask, shape)};
+      Output<Real> y(out, op, call);
+      call.run([&] { call.scan(scan, op, y.view, 0, shape.steps); });
+      return y.finish();
+    };
+    if (!is_array(gamma) && !is_array(lam))
+      return run(table<Real>().td_lambda, Constant<Real>{Real(in_unit(gamma))},
+                 Constant<Real>{Real(in_unit(lam))});
+    std::vector<Real> rows[2];
+    const auto g = factors(gamma, shape, rows[0]), l = factors(lam, shape, rows[1]);
+    return run(table<Real>().td_lambda_array, g, l);
+  });
+}
+
+py::object discounted(handle reward, handle terminated, handle truncated, handle next_value, handle mask,
+                      handle out, handle gamma) {
+  const auto arrays = {reward, terminated, truncated, next_value, mask};
+  return checked("discounted", reward, arrays, out, {gamma}, [&](auto real, Shape shape) {
+    using Real = decltype(real);
+    const bool after_last = is_row(next_value), none = next_value.is_none();
+    require(!after_last || (truncated.is_none() && mask.is_none()));
+    const auto rewards = matrix<Real>(reward, shape);
+    const auto values = none         ? rewards
+                        : after_last ? row<Real>(next_value, shape)
+                                     : matrix<Real>(next_value, shape);
+    const auto run = [&](const auto& plain, const auto& with_values, auto g) {
+      const auto ended = flags(terminated, shape);
+      const auto cut = flags(truncated.is_none() ? terminated : truncated, shape);
+      const Discounted<Real, decltype(g), false> op{rewards, values, ended, cut, g};
+      const Discounted<Real, decltype(g), true> valued{rewards, values, ended, cut, g};
+      const Call<Real> call{shape, flags_or_none(mask, shape)};
+      Output<Real> y(out, valued, call);
+      const int64_t middle = none ? shape.steps : after_last ? shape.steps - 1 : 0;
+      call.run([&] {
+        if (middle < shape.steps) call.scan(with_values, valued, y.view, middle, shape.steps);
+        if (middle > 0) call.scan(plain, op, y.view, 0, middle);
+      });
+      return y.finish();
+    };
+    const auto& of = table<Real>();
+    if (!is_array(gamma))
+      return run(of.discounted, of.discounted_values, Constant<Real>{Real(in_unit(gamma))});
+    return run(of.discounted_array, of.discounted_array_values, matrix<Real>(gamma, shape));
+  });
+}
+
+py::object n_step(handle reward, handle next_value, handle terminated, handle truncated, handle mask,
+                  handle out, handle gamma, handle n) {
+  const auto arrays = {reward, next_value, terminated, truncated, mask};
+  return checked("n_step", reward, arrays, out, {gamma, n}, [&](auto real, Shape shape) {
+    using Real = decltype(real);
+    const double g = in_unit(gamma);
+    const int64_t window = std::min(at_least_one(n), std::max<int64_t>(shape.steps, 1));
+    std::vector<Real> power(window + 1), scratch(window * kNStepColumns);
+    double product = 1;
+    for (Real& x : power) {
+      x = Real(product);
+      // an infinite reward stays infinite, however far away
+      if (x == 0 && g > 0) x = std::numeric_limits<Real>::denorm_min();
+      product *= g;
+    }
+    const NStep<Real> op{matrix<Real>(reward, shape),
+                         matrix<Real>(next_value, shape),
+                         flags(terminated, shape),
+                         flags(truncated.is_none() ? terminated : truncated, shape),
+                         power.data(),
+                         scratch.data(),
+                         window};
+    const Call<Real> call{shape, flags_or_none(mask, shape)};
+    Output<Real> y(out, op, call);
+    call.run([&] { call.scan(table<Real>().n_step, op, y.view, 0, shape.steps); });
+    return y.finish();
+  });
+}
+
+py::object vtrace(handle log_rho, handle reward, handle value, handle next_value, handle terminated,
+                  handle truncated, handle mask, handle out, handle gamma, handle lam, handle rho_bar,
+                  handle c_bar, handle pg_rho_bar) {
+  const auto arrays = {log_rho, reward, value, next_value, terminated, truncated, mask};
+  const auto options = {gamma, lam, rho_bar, c_bar, pg_rho_bar};
+  return checked("vtrace", log_rho, arrays, out, options, [&](auto real, Shape shape) -> py::object {
+    using Real = decltype(real);
+    const double g = in_unit(gamma), l = in_unit(lam);
+    VTrace<Real> op{matrix<Real>(log_rho, shape),
+                    matrix<Real>(reward, shape),
+                    matrix<Real>(value, shape),
+                    matrix<Real>(next_value, shape),
+                    flags(terminated, shape),
+                    flags(truncated.is_none() ? terminated : truncated, shape),
+                    {nullptr, 0, 1},
+                    Real(g),
+                    Real(g * l),
+                    Real(positive(rho_bar)),
+                    Real(positive(c_bar)),
+                    Real(positive(pg_rho_bar))};
+    const Call<Real> call{shape, flags_or_none(mask, shape)};
+    const auto [first, other] = pair_or_none(out);
+    if (!out.is_none()) require(!overlap(output<Real>(first, shape), output<Real>(other, shape), shape));
+    Output<Real> target(first, op, call), advantage(other, op, call);
+    op.pg_advantage = advantage.view;
+    call.run([&] { call.scan(table<Real>().vtrace, op, target.view, 0, shape.steps); });
+    return py::make_tuple(target.finish(), advantage.finish());
+  });
+}
+
+py::object retrace(handle log_rho, handle reward, handle q, handle next_value, handle terminated,
+                   handle truncated, handle mask, handle out, handle gamma, handle lam) {
+  const auto arrays = {log_rho, reward, q, next_value, terminated, truncated, mask};
+  return checked("retrace", log_rho, arrays, out, {gamma, lam}, [&](auto real, Shape shape) {
+    using Real = decltype(real);
+    const double g = in_unit(gamma), l = in_unit(lam);
+    const Retrace<Real> op{matrix<Real>(log_rho, shape),
+                           matrix<Real>(reward, shape),
+                           matrix<Real>(q, shape),
+                           matrix<Real>(next_value, shape),
+                           flags(terminated, shape),
+                           flags(truncated.is_none() ? terminated : truncated, shape),
+                           Real(g),
+                           Real(g * l)};
+    const Call<Real> call{shape, flags_or_none(mask, shape)};
+    Output<Real> y(out, op, call);
+    call.run([&] { call.scan(table<Real>().retrace, op, y.view, 0, shape.steps); });
+    return y.finish();
+  });
+}
+
+py::object q_lambda(handle reward, handle next_value, handle greedy, handle terminated, handle truncated,
+                    handle mask, handle out, handle gamma, handle lam) {
+  const auto arrays = {reward, next_value, greedy, terminated, truncated, mask};
+  return checked("q_lambda", reward, arrays, out, {gamma, lam}, [&](auto real, Shape shape) {
+    using Real = decltype(real);
+    const QLambda<Real> op{matrix<Real>(reward, shape),
+                           matrix<Real>(next_value, shape),
+                           flags(greedy, shape),
+                           flags(terminated, shape),
+                           flags(truncated.is_none() ? terminated : truncated, shape),
+                           Real(in_unit(gamma)),
+                           Real(in_unit(lam))};
+    const Call<Real> call{shape, flags_or_none(mask, shape)};
+    Output<Real> y(out, op, call);
+    call.run([&] { call.scan(table<Real>().q_lambda, op, y.view, 0, shape.steps); });
+    return y.finish();
+  });
 }
 
 }  // namespace
 
-void register_returns(py::module_& m) { m.def("gae", &gae); }
+void register_returns(py::module_& m) {
+  m.def("gae", &gae);
+  m.def("td_lambda", &td_lambda);
+  m.def("discounted", &discounted);
+  m.def("n_step", &n_step);
+  m.def("vtrace", &vtrace);
+  m.def("retrace", &retrace);
+  m.def("q_lambda", &q_lambda);
+}
 
 }  // namespace fastrl

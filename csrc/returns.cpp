@@ -2,147 +2,151 @@
 
 #include <cstdint>
 
+#include "returns_n_step.h"
+#include "returns_steps.h"
+
 namespace fastrl::FASTRL_ISA {
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kRegister = 64;
-#elif defined(__AVX2__)
-constexpr int kRegister = 32;
-#else
-constexpr int kRegister = 16;
-#endif
-
-template <class Real>
-struct Bits;
-template <>
-struct Bits<float> {
-  using Int = int32_t;
-};
-template <>
-struct Bits<double> {
-  using Int = int64_t;
-};
-
-// N neighbouring columns of one row, in arrays whose rows are contiguous.
-template <class Real, int N>
-struct Lanes {
-  typedef Real Vec __attribute__((vector_size(N * sizeof(Real))));
-  typedef typename Bits<Real>::Int Mask __attribute__((vector_size(N * sizeof(Real))));
-  typedef int8_t Flags __attribute__((vector_size(N)));
-
-  static Vec load(const View<const Real>& view, int64_t t, int64_t c) {
-    Vec x;
-    __builtin_memcpy(&x, view.data + t * view.t + c, sizeof x);
-    return x;
-  }
-  static Flags load(const View<const uint8_t>& view, int64_t t, int64_t c) {
-    Flags x;
-    __builtin_memcpy(&x, view.data + t * view.t + c, sizeof x);
-    return x;
-  }
-  static void store(const View<Real>& view, int64_t t, int64_t c, const Vec& x) {
-    __builtin_memcpy(view.data + t * view.t + c, &x, sizeof x);
-  }
-  static Vec unless(Flags flag, Vec x) { return (Vec)((Mask)x & __builtin_convertvector(flag == 0, Mask)); }
-};
-
-// One column, any strides. Its selections become branches: a predicted flag costs nothing, where a mask would
-// lengthen the chain of dependent steps, which is all the time that a single column takes.
-template <class Real>
-struct Lanes<Real, 1> {
-  using Vec = Real;
-
-  template <class T>
-  static T load(const View<const T>& view, int64_t t, int64_t c) {
-    return view.data[t * view.t + c * view.b];
-  }
-  static void store(const View<Real>& view, int64_t t, int64_t c, Real x) {
-    view.data[t * view.t + c * view.b] = x;
-  }
-  static Real unless(uint8_t flag, Real x) { return flag ? Real(0) : x; }
-};
-
-// A step of an op gives y_t from y_{t+1}. A flag selects instead of multiplying by 0, so that no NaN crosses
-// it.
-template <class L, class Real>
-typename L::Vec step(const Gae<Real>& op, int64_t t, int64_t c, typename L::Vec next) {
-  const auto terminated = L::load(op.terminated, t, c);
-  const auto done = terminated | L::load(op.truncated, t, c);
-  const auto target =
-      L::load(op.reward, t, c) + L::unless(terminated, op.gamma * L::load(op.next_value, t, c));
-  return (target - L::load(op.value, t, c)) + L::unless(done, op.decay * next);
-}
+// Loops take their op, output and span by value: what is behind a reference might change with every store.
 
 template <class L, class Real>
-typename L::Vec following(const View<Real>& out, const Span& span, int64_t row, int64_t c) {
+FASTRL_INLINE typename L::Vec following(const View<Real>& out, const Span& span, int64_t row, int64_t c) {
   if (row == span.steps) return typename L::Vec{};
   return L::load(View<const Real>{out.data, out.t, out.b}, row, c);
 }
 
-// The columns of L from c on, with y in a register.
+// y of step t into the outputs.
 template <class L, class Op, class Real>
-void down(const Op& op, const View<Real>& out, const Span& span, int64_t c) {
-  auto y = following<L>(out, span, span.last, c);
-  for (int64_t t = span.last - 1; t >= span.first; --t) {
-    y = step<L>(op, t, c, y);
-    L::store(out, t, c, y);
-  }
+FASTRL_INLINE typename L::Vec write(const Op& op, const View<Real>& out, const Span& span, int64_t t,
+                                    int64_t c, typename L::Vec next) {
+  const bool end = t + 1 == span.steps;
+  typename L::Vec other;
+  const auto y = step<L>(op, t, c, next, Edge<L>{end, L::flags(end)}, &other);
+  L::store(out, t, c, y);
+  if constexpr (kHasSecond<Op>) L::store(second(op), t, c, other);
+  return y;
 }
 
-// Calls f(c) for groups of N columns that cover [begin, end), end >= N. The last group may overlap the one
-// before it: the same numbers, computed twice.
-template <int N, class F>
-void groups(int64_t begin, int64_t end, F f) {
-  int64_t c = begin;
-  for (; c + N <= end; c += N) f(c);
-  if (c < end) f(end - N);
+// K neighbours of L's columns from c on, with their y in registers: their chains of dependent steps overlap.
+template <class L, int K, class Op, class Real>
+void down(const Op op, const View<Real> out, const Span span, int64_t c) {
+  typename L::Vec y[K];
+  for (int k = 0; k < K; ++k) y[k] = following<L>(out, span, span.last, c + k * L::kColumns);
+  for (int64_t t = span.last - 1; t >= span.first; --t) {
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) y[k] = write<L>(op, out, span, t, c + k * L::kColumns, y[k]);
+  }
 }
 
 // Long rows, one after the other: the prefetchers stream them. In blocks, so that y_{t+1} is read from the L1
 // cache.
 template <class L, int N, class Op, class Real>
-void across(const Op& op, const View<Real>& out, const Span& span) {
+void across(const Op op, const View<Real> out, const Span span) {
   constexpr int64_t kBlock = 8192 / sizeof(Real);
   for (int64_t begin = 0; begin < span.batch; begin += kBlock) {
     const int64_t end = begin + kBlock < span.batch ? begin + kBlock : span.batch;
     for (int64_t t = span.last - 1; t >= span.first; --t) {
-      groups<N>(begin, end, [&](int64_t c) {
-        L::store(out, t, c, step<L>(op, t, c, following<L>(out, span, t + 1, c)));
-      });
+      groups<N>(begin, end,
+                [&](int64_t c) { write<L>(op, out, span, t, c, following<L>(out, span, t + 1, c)); });
+    }
+  }
+}
+
+// One column after the other, exp of log_rho apart: a vector of steps at a time.
+template <class Op, class Real>
+void down_ratios(const Op& op, const View<Real>& out, const Span& span) {
+  constexpr int64_t kChunk = 256;
+  constexpr int kColumns = kRegister / sizeof(Real);
+  using L = Lanes<Real, kColumns>;
+  alignas(kRegister) Real memory[kChunk + kColumns] = {};
+  for (int64_t c = 0; c < span.batch; ++c) {
+    for (int64_t last = span.last; last > span.first; last -= kChunk) {
+      const int64_t first = last - span.first > kChunk ? last - kChunk : span.first;
+      const int64_t end = last < span.steps ? last + 1 : last;  // Retrace reads the row after
+      for (int64_t t = first; t < end; ++t) memory[t - first] = Lanes<Real, 1>::load(log_rho(op), t, c);
+      for (int64_t i = 0; i < end - first; i += kColumns) {
+        const auto rho = L::exp(L::load(memory + i));
+        __builtin_memcpy(memory + i, &rho, sizeof rho);
+      }
+      const View<const Real> rho{memory - first, 1, 0};
+      down<Lanes<Real, 1>, 1>(with_ratios(op, rho), out, {first, last, span.steps, span.batch}, c);
     }
   }
 }
 
 template <class Real>
-bool contiguous_rows(const Gae<Real>& op) {
-  return op.reward.b == 1 && op.value.b == 1 && op.next_value.b == 1 && op.terminated.b == 1 &&
-         op.truncated.b == 1;
+bool contiguous(const View<Real>& view) {
+  return view.b == 1;
+}
+template <class Real>
+bool contiguous(const Constant<Real>&) {
+  return true;
 }
 
 // With vectors of at most N columns.
 template <int N, class Op, class Real>
 void scan_by(const Op& op, const View<Real>& out, const Span& span) {
   if constexpr (N * sizeof(Real) < 16) {  // scalars are faster than such short vectors
-    for (int64_t c = 0; c < span.batch; ++c) down<Lanes<Real, 1>>(op, out, span, c);
+    if constexpr (kHasRatios<Op>) return down_ratios(op, out, span);
+    constexpr int kTogether = 4;
+    int64_t c = 0;
+    for (; c + kTogether <= span.batch; c += kTogether) down<Lanes<Real, 1>, kTogether>(op, out, span, c);
+    for (; c < span.batch; ++c) down<Lanes<Real, 1>, 1>(op, out, span, c);
   } else {
     using L = Lanes<Real, N>;
     if (span.batch >= 8 * N) return across<L, N>(op, out, span);
     if (span.batch < N) return scan_by<N / 2>(op, out, span);
-    groups<N>(0, span.batch, [&](int64_t c) { down<L>(op, out, span, c); });
+    groups<N>(0, span.batch, [&](int64_t c) { down<L, 1>(op, out, span, c); });
   }
 }
 
 template <class Op, class Real>
+bool contiguous_rows(const Op& op, const View<Real>& out) {
+  bool all = out.b == 1;
+  op.each([&](const auto& x) { all &= contiguous(x); });
+  if constexpr (kHasSecond<Op>) all &= second(op).b == 1;
+  return all;
+}
+
+template <class Op, class Real>
 void scan(const Op& op, const View<Real>& out, const Span& span) {
-  if (contiguous_rows(op) && out.b == 1) return scan_by<kRegister / sizeof(Real)>(op, out, span);
+  if (contiguous_rows(op, out)) return scan_by<kRegister / sizeof(Real)>(op, out, span);
   scan_by<1>(op, out, span);
+}
+
+template <class Op, class Real>
+void scan_windows(const Op& op, const View<Real>& out, const Span& span) {
+  if (contiguous_rows(op, out)) return windows<kRegister / sizeof(Real)>(op, out, span);
+  windows<1>(op, out, span);
+}
+
+template <class Op, class Real>
+constexpr Scans<Op, Real> scans() {
+  return {scan<Op, Real>, scan<Masked<Op>, Real>};
+}
+
+template <class Real>
+constexpr ReturnsOf<Real> table() {
+  using C = Constant<Real>;
+  using A = View<const Real>;
+  return {scans<Gae<Real>, Real>(),
+          scans<TdLambda<Real, C>, Real>(),
+          scans<TdLambda<Real, A>, Real>(),
+          scans<Discounted<Real, C, false>, Real>(),
+          scans<Discounted<Real, C, true>, Real>(),
+          scans<Discounted<Real, A, false>, Real>(),
+          scans<Discounted<Real, A, true>, Real>(),
+          scans<VTrace<Real>, Real>(),
+          scans<Retrace<Real>, Real>(),
+          scans<QLambda<Real>, Real>(),
+          {scan_windows<NStep<Real>, Real>, scan_windows<Masked<NStep<Real>>, Real>}};
 }
 
 }  // namespace
 
 extern const ReturnsTable returns_table;
-const ReturnsTable returns_table = {scan<Gae<float>>, scan<Gae<double>>};
+const ReturnsTable returns_table = {table<float>(), table<double>()};
 
 }  // namespace fastrl::FASTRL_ISA

@@ -66,6 +66,7 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
+  FASTRL_INLINE float* data() { return memory_; }
   FASTRL_INLINE vfloat get(int64_t i) const { return load(memory_ + i * kLanes); }
   FASTRL_INLINE void set(int64_t i, vfloat x) { store(memory_ + i * kLanes, x); }
 

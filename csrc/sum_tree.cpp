@@ -24,6 +24,8 @@ double sum_of(const double* x, int64_t n) {
   return total;
 }
 
+int64_t count_of(const double* x, int64_t n) { return n - std::count(x, x + n, 0.0); }
+
 // The least that is not 0, and 0 if all are.
 double min_of(const double* x, int64_t n) {
   double least = 0;
@@ -37,8 +39,9 @@ double least(double a, double b) { return a == 0 || (b != 0 && b < a) ? b : a; }
 
 // Calls f(level, first, last) for runs of siblings that together cover the leaves [first, last).
 template <class F>
-void runs(int64_t first, int64_t last, F f) {
+void runs(int depth, int64_t first, int64_t last, F f) {
   for (int level = 0; first < last; ++level) {
+    if (level == depth - 1) return f(level, first, last);
     const int64_t up = (first + kTreeFan - 1) / kTreeFan, down = last / kTreeFan;
     if (up > down) return f(level, first, last);  // within one line
     if (first < up * kTreeFan) f(level, first, up * kTreeFan);
@@ -81,19 +84,24 @@ void SumTree::set(const int64_t* index, const double* value, int64_t n) {
   for (int64_t i = 0; i < std::min(n, kAhead); ++i) __builtin_prefetch(leaf + index[i], 1);
   for (int64_t i = 0; i < n; ++i) {
     if (i + kAhead < n) __builtin_prefetch(leaf + index[i + kAhead], 1);
-    leaf[index[i]] = value[i];
+    double& at = leaf[index[i]];
+    count_ += (value[i] != 0) - (at != 0);
+    at = value[i];
   }
   sum_tree_kernels().refresh(levels_, index, n);
 }
 
 void SumTree::fill(int64_t first, int64_t n, double value) {
   if (n == 0) return;
-  std::fill_n(levels_.level[0] + first, n, value);
+  double* leaf = levels_.level[0] + first;
+  count_ += (value != 0 ? n : 0) - count_of(leaf, n);
+  std::fill_n(leaf, n, value);
   sum_tree_kernels().refresh_range(levels_, first, first + n);
 }
 
 void SumTree::assign(const double* value) {
   std::memcpy(levels_.level[0], value, static_cast<size_t>(capacity_) * sizeof(double));
+  count_ = count_of(value, capacity_);
   sum_tree_kernels().refresh_range(levels_, 0, capacity_);
 }
 
@@ -106,7 +114,7 @@ double SumTree::min() const {
 
 double SumTree::sum(int64_t first, int64_t last) const {
   double total = 0;
-  runs(first, last, [&](int level, int64_t from, int64_t to) {
+  runs(levels_.depth, first, last, [&](int level, int64_t from, int64_t to) {
     const double* line = levels_.level[level] + from / kTreeFan * tree_stride(level);
     total += sum_of(line + from % kTreeFan, to - from);
   });
@@ -115,7 +123,7 @@ double SumTree::sum(int64_t first, int64_t last) const {
 
 double SumTree::min(int64_t first, int64_t last) const {
   double found = 0;
-  runs(first, last, [&](int level, int64_t from, int64_t to) {
+  runs(levels_.depth, first, last, [&](int level, int64_t from, int64_t to) {
     const double* line =
         levels_.level[level] + from / kTreeFan * tree_stride(level) + (level == 0 ? 0 : kTreeFan);
     found = least(found, min_of(line + from % kTreeFan, to - from));

@@ -26,6 +26,7 @@ class SumTree {
   void fill(int64_t first, int64_t n, double value);
   void assign(const double* value);  // all leaves
 
+  int64_t count() const { return count_; }  // leaves that are not 0
   double total() const;
   double min() const;  // over leaves that are not 0; inf if there are none
   double sum(int64_t first, int64_t last) const;
@@ -45,7 +46,7 @@ class SumTree {
   };
   std::unique_ptr<void, Release> memory_;
   TreeLevels levels_;
-  int64_t capacity_;
+  int64_t capacity_, count_ = 0;
 };
 
 // w = (value / reference)^-beta. The reference is the least value of the batch or of the tree, or total / N.

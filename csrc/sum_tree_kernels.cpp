@@ -75,7 +75,8 @@ FASTRL_INLINE void refresh_lines(const TreeLevels& tree, int level, const int64_
   least = least == kInfinity ? vdouble{} : least;
   double* above = tree.level[level + 1];
   for (int i = 0; i < N; ++i) {
-    double* to = above + number[i] / kTreeFan * tree_stride(1) + number[i] % kTreeFan;
+    double* to =
+        above + (number[i] >> 3) * tree_stride(1) + (number[i] & 7);  // of numbers that are not negative
     to[0] = sum[i];
     to[kTreeFan] = least[i];
   }
@@ -189,7 +190,7 @@ double predecessor(double x) {
   return x;
 }
 
-// Descents from masses given block by block: fill(mass, first, count).
+// Descents from masses given block by block: fill(mass, first, count), with room for kBlock.
 template <class Fill>
 void search(const TreeLevels& tree, int64_t n, int64_t* index, double* value, Fill fill) {
   const double largest = predecessor(total_of(tree));
@@ -220,23 +221,33 @@ double uniform(uint32_t high, uint32_t low) {
   return x - 1.0;
 }
 
-// Draws first, first + 1, ...: two from each Philox block.
-void uniforms(const TreeDraws& draws, int64_t first, int64_t count, double* u) {
-  for (int64_t i = 0; i < count; i += 2) {
-    const PhiloxWords words =
-        philox(draws.seed, draws.counter, static_cast<uint32_t>((first + i) / 2), kTreeStream);
-    u[i] = uniform(words.word[0], words.word[1]);
-    if (i + 1 < count) u[i + 1] = uniform(words.word[2], words.word[3]);
+// Draws first, first + 1, ... of a block: two from each Philox block, whose rounds are taken side by side.
+void uniforms(const TreeDraws& draws, int64_t first, double* u) {
+  constexpr int kCalls = kBlock / 2;
+  uint32_t c0[kCalls], c1[kCalls], c2[kCalls], c3[kCalls];
+  for (int j = 0; j < kCalls; ++j) {
+    c0[j] = static_cast<uint32_t>(draws.counter);
+    c1[j] = static_cast<uint32_t>(draws.counter >> 32);
+    c2[j] = static_cast<uint32_t>(first / 2) + static_cast<uint32_t>(j);
+    c3[j] = kTreeStream;
+  }
+  uint32_t key0 = static_cast<uint32_t>(draws.seed), key1 = static_cast<uint32_t>(draws.seed >> 32);
+  for (int round = 0; round < kPhiloxRounds; ++round, philox_next_key(key0, key1)) {
+    for (int j = 0; j < kCalls; ++j) philox_round(c0[j], c1[j], c2[j], c3[j], key0, key1);
+  }
+  for (int j = 0; j < kCalls; ++j) {
+    u[2 * j] = uniform(c0[j], c1[j]);
+    u[2 * j + 1] = uniform(c2[j], c3[j]);
   }
 }
 
 void sample(const TreeLevels& tree, const TreeDraws& draws, int64_t* index, double* value) {
   const double total = total_of(tree);
-  const double part = total / static_cast<double>(draws.count);
+  const double part = 1.0 / static_cast<double>(draws.count);
   search(tree, draws.count, index, value, [&](double* mass, int64_t first, int64_t count) {
-    uniforms(draws, first, count, mass);
+    uniforms(draws, first, mass);
     if (draws.stratified) {
-      for (int64_t i = 0; i < count; ++i) mass[i] = (static_cast<double>(first + i) + mass[i]) * part;
+      for (int64_t i = 0; i < count; ++i) mass[i] = (static_cast<double>(first + i) + mass[i]) * part * total;
     } else {
       for (int64_t i = 0; i < count; ++i) mass[i] *= total;
     }

@@ -53,24 +53,37 @@ FASTRL_INLINE float sum(vfloat x) {
   return total;
 }
 
-// e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2; the polynomial is Cephes's expf.
-FASTRL_INLINE vfloat vexp(vfloat x) {
-  x = vmin(broadcast(89.0f), vmax(broadcast(-104.0f), x));  // beyond, float32 has only inf and 0
-  const float shift = 12582912.0f;                          // 1.5 * 2^23: adding it rounds to an integer
-  const vfloat shifted = x * 1.44269504088896341f + shift;
-  const vfloat n = shifted - shift;
-  const vfloat r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  vfloat p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+template <class To, class From>
+FASTRL_INLINE To bits_as(From x) {
+  static_assert(sizeof(To) == sizeof(From));
+  To y;
+  __builtin_memcpy(&y, &x, sizeof y);
+  return y;
+}
+
+// e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2; the polynomial is Cephes's expf. Float is a vector
+// of floats of any length, or float, and Int as many int32_t.
+template <class Float, class Int>
+FASTRL_INLINE Float exp_of(Float x) {
+  x = x < -104.0f ? -104.0f - Float{} : x;  // beyond, float32 has only inf and 0; NaN stays
+  x = x > 89.0f ? 89.0f - Float{} : x;
+  const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const Float shifted = x * 1.44269504088896341f + shift;
+  const Float n = shifted - shift;
+  const Float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  Float p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
   // 2^n in two factors, as n = 128 and n < -126 are no float32 exponents.
-  const vint exponent = (vint)shifted - 0x4b400000;
-  const vint half = exponent >> 1;
-  return p * (vfloat)((half + 127) << 23) * (vfloat)((exponent - half + 127) << 23);
+  const Int exponent = bits_as<Int>(shifted) - 0x4b400000;
+  const Int half = exponent >> 1;
+  return p * bits_as<Float>((half + 127) << 23) * bits_as<Float>((exponent - half + 127) << 23);
 }
+
+FASTRL_INLINE vfloat vexp(vfloat x) { return exp_of<vfloat, vint>(x); }
 
 // log x = e ln 2 + log m with sqrt(1/2) <= m < sqrt(2); the polynomial is Cephes's logf.
 FASTRL_INLINE vfloat vlog(vfloat x) {

@@ -250,6 +250,154 @@ class ReturnNormalizer:
         Takes in one step; False, and no change, if the variance is not finite.
         """
 
+class FrameStore:
+    def __init__(
+        self,
+        num_envs: typing.SupportsInt | typing.SupportsIndex,
+        steps: typing.SupportsInt | typing.SupportsIndex,
+        shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        item_bytes: typing.SupportsInt | typing.SupportsIndex,
+        stack_axis: typing.Any,
+    ) -> None: ...
+    def add(self, obs: typing.Any, next_obs: typing.Any) -> None: ...
+    def clear(self) -> None: ...
+    def gather(
+        self, rows: typing.Any, last: typing.Any, obs: typing.Any, next_obs: typing.Any
+    ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class Replay:
+    """
+    A ring of transitions; see csrc/replay.h and fastrl.replay.
+    """
+    def __init__(
+        self,
+        steps: typing.SupportsInt | typing.SupportsIndex,
+        streams: typing.SupportsInt | typing.SupportsIndex,
+        fields: collections.abc.Sequence[
+            tuple[str, numpy.dtype[typing.Any], tuple[int, ...], str]
+        ],
+        terminated: str | None,
+        truncated: str | None,
+        window: typing.SupportsInt | typing.SupportsIndex,
+        gamma: typing.SupportsFloat | typing.SupportsIndex,
+        seed: typing.SupportsInt | typing.SupportsIndex,
+        priorities: tuple[
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsFloat | typing.SupportsIndex,
+            bool,
+        ]
+        | None,
+        flat: bool,
+        frames: collections.abc.Sequence[
+            tuple[
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+                bool,
+            ]
+        ],
+    ) -> None: ...
+    def add(self, arg0: dict[str, typing.Any], arg1: typing.Any) -> int: ...
+    def clear(self) -> None: ...
+    def end_episode(
+        self, arg0: typing.SupportsInt | typing.SupportsIndex | None
+    ) -> None: ...
+    def gather(self, arg0: typing.Any, arg1: bool) -> dict[str, typing.Any]: ...
+    def restore(
+        self,
+        arg0: tuple[int, int, int, float],
+        arg1: typing.Any,
+        arg2: typing.Any,
+        arg3: dict[str, typing.Any],
+    ) -> None: ...
+    def sample(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.Any,
+        arg2: bool,
+    ) -> dict[str, typing.Any]: ...
+    def sample_prioritized(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.Any,
+        arg2: typing.SupportsFloat | typing.SupportsIndex,
+        arg3: bool,
+        arg4: typing.SupportsInt | typing.SupportsIndex,
+    ) -> dict[str, typing.Any]: ...
+    def state(
+        self,
+    ) -> tuple[
+        tuple[int, int, int, float],
+        numpy.typing.NDArray[numpy.uint8],
+        typing.Any,
+        dict[str, typing.Any],
+    ]: ...
+    def update_priorities(self, arg0: typing.Any, arg1: typing.Any) -> None: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def max_priority(self) -> float: ...
+    @property
+    def next_row(self) -> int: ...
+    @property
+    def stored(self) -> int: ...
+
+class SumTree:
+    """
+    What fastrl.kernels.SumTree calls; see csrc/sum_tree.h.
+    """
+    def __init__(
+        self,
+        capacity: typing.SupportsInt | typing.SupportsIndex,
+        alpha: typing.SupportsFloat | typing.SupportsIndex,
+        eps: typing.SupportsFloat | typing.SupportsIndex,
+        seed: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def find(self, arg0: typing.Any) -> typing.Any: ...
+    def get(self, arg0: typing.Any) -> typing.Any: ...
+    def leaves(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    def load(
+        self,
+        arg0: typing.Any,
+        arg1: typing.SupportsFloat | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+        arg3: typing.SupportsInt | typing.SupportsIndex,
+    ) -> bool: ...
+    def min(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+    ) -> float: ...
+    def sample(
+        self,
+        arg0: typing.Any,
+        arg1: typing.Any,
+        arg2: typing.Any,
+        arg3: typing.Any,
+        arg4: typing.Any,
+    ) -> typing.Any: ...
+    def set_leaves(self, arg0: typing.Any, arg1: typing.Any) -> bool: ...
+    def sum(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+    ) -> float: ...
+    def update(self, arg0: typing.Any, arg1: typing.Any) -> bool: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def counter(self) -> int: ...
+    @property
+    def largest(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def total(self) -> float: ...
+
 class TransitionTable:
     """
     A finite MDP for stepping; see csrc/transition_table.h.
@@ -472,6 +620,8 @@ def adam_step(
     eps: typing.SupportsFloat | typing.SupportsIndex,
     max_norm: typing.SupportsFloat | typing.SupportsIndex,
 ) -> float: ...
+def c51_loss(*args) -> typing.Any: ...
+def c51_project(*args) -> typing.Any: ...
 def categorical_entropy(
     logits: typing.Any,
     entropy: typing.Any,
@@ -521,6 +671,16 @@ def categorical_sample(
     Draws action and writes it with its log-probability.
     """
 
+def discounted(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+) -> typing.Any: ...
+def expectation(*args) -> typing.Any: ...
 def gae(
     arg0: typing.Any,
     arg1: typing.Any,
@@ -530,6 +690,7 @@ def gae(
     arg5: typing.Any,
     arg6: typing.Any,
     arg7: typing.Any,
+    arg8: typing.Any,
 ) -> typing.Any: ...
 def gaussian_entropy(log_std: typing.Any, entropy: typing.Any) -> None:
     """
@@ -568,6 +729,7 @@ def grayscale_resize(
     height: typing.SupportsInt | typing.SupportsIndex,
     width: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
+def hl_gauss(*args) -> typing.Any: ...
 def isa() -> str:
     """
     Name of the instruction set in use.
@@ -578,6 +740,16 @@ def isa_supported(name: str) -> bool:
     Whether this processor can run the named instruction set.
     """
 
+def n_step(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+) -> typing.Any: ...
 def normalize_advantage(advantage: typing.Any, out: typing.Any) -> None:
     """
     Writes the advantage with mean 0 and standard deviation 1.
@@ -598,6 +770,30 @@ def push_frames(
     only: bool,
     out: typing.Any,
 ) -> None: ...
+def q_lambda(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+    arg8: typing.Any,
+) -> typing.Any: ...
+def quantile_huber(*args) -> typing.Any: ...
+def retrace(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+    arg8: typing.Any,
+    arg9: typing.Any,
+) -> typing.Any: ...
 def set_isa(name: str) -> None:
     """
     Use another instruction set (for tests).
@@ -609,3 +805,29 @@ def squash(
     """
     Writes tanh(u), scaled to [low, high].
     """
+
+def td_lambda(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+) -> typing.Any: ...
+def vtrace(
+    arg0: typing.Any,
+    arg1: typing.Any,
+    arg2: typing.Any,
+    arg3: typing.Any,
+    arg4: typing.Any,
+    arg5: typing.Any,
+    arg6: typing.Any,
+    arg7: typing.Any,
+    arg8: typing.Any,
+    arg9: typing.Any,
+    arg10: typing.Any,
+    arg11: typing.Any,
+    arg12: typing.Any,
+) -> typing.Any: ...

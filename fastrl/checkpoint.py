@@ -6,7 +6,6 @@ beside its place, synced and renamed; then the pointer file ``latest`` is swappe
 One process writes into a run at a time.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from fastrl import __version__
+from fastrl.durable import damage, digest, serialised, sync, write_tensors, write_text
 from fastrl.state import State, decode, encode
 
 VERSION = 1
@@ -203,12 +203,9 @@ def _publish(target: Path, contents: tuple[dict[str, Any], dict[str, Any]]) -> N
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
-        save_file(tensors, temporary / _TENSORS)
-        (temporary / _TENSORS).chmod(temporary.stat().st_mode & 0o666)  # safetensors makes it private
-        _sync(temporary / _TENSORS)
-        manifest["files"] = {_TENSORS: _fingerprint(temporary / _TENSORS)}
-        _write_text(temporary / _MANIFEST, _serialised({**manifest, "sha256": _digest(manifest)}))
-        _sync(temporary)
+        manifest["files"] = {_TENSORS: write_tensors(temporary / _TENSORS, tensors)}
+        write_text(temporary / _MANIFEST, serialised({**manifest, "sha256": digest(manifest)}))
+        sync(temporary)
         if target.exists():
             shutil.rmtree(replaced, ignore_errors=True)
             target.rename(replaced)
@@ -218,7 +215,7 @@ def _publish(target: Path, contents: tuple[dict[str, Any], dict[str, Any]]) -> N
             replaced.rename(target)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(target.parent)
+    sync(target.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -254,24 +251,9 @@ def _prune(folder: Path, step: int, keep: int) -> None:
 
 def _point(folder: Path, pointer: str, name: str) -> None:
     temporary = folder / f".{pointer}.tmp"
-    _write_text(temporary, name + "\n")
+    write_text(temporary, name + "\n")
     temporary.replace(folder / pointer)
-    _sync(folder)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder)
 
 
 # Reading
@@ -310,17 +292,12 @@ def _read_folder(path: Path) -> Checkpoint:
 def _verified(folder: Path) -> dict[str, Any]:
     manifest = _parsed(folder)
     written = manifest.pop("sha256", None)
-    if written != _digest(manifest):
+    if written != digest(manifest):
         raise _DamagedError(f"{folder / _MANIFEST} is corrupt: its checksum differs")
     for name, fingerprint in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise _DamagedError(f"{path} is missing")
-        size = path.stat().st_size
-        if size < fingerprint["bytes"]:
-            raise _DamagedError(f"{path} is truncated: {size} of {fingerprint['bytes']} bytes")
-        if _fingerprint(path) != fingerprint:
-            raise _DamagedError(f"{path} is corrupt: its checksum differs")
+        problem = damage(folder / name, fingerprint)
+        if problem is not None:
+            raise _DamagedError(problem)
     return manifest
 
 
@@ -372,20 +349,6 @@ def _pointed(folder: Path, pointer: str) -> Path | None:
         return None
     target = folder / name
     return target if _NAME.fullmatch(name) and (target.exists() or _replaced(target).exists()) else None
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_serialised(manifest).encode("ascii")).hexdigest()
-
-
-def _serialised(manifest: Mapping[str, Any]) -> str:
-    entries = (f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in manifest.items())
-    return "{\n" + ",\n".join(entries) + "\n}\n"
 
 
 @contextmanager

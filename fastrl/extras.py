@@ -8,6 +8,8 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "cuda": {"torch": "torch", "triton": "triton"},
     "onnx": {"onnx": "onnx", "onnxruntime": "onnxruntime"},
     "sb3": {"stable_baselines3": "stable-baselines3"},
+    "tianshou": {"tianshou": "tianshou"},
+    "torchrl": {"torchrl": "torchrl"},
     "video": {"moviepy": "moviepy", "pygame": "pygame-ce"},
 }
 """For each extra of ``pyproject.toml`` what it brings: name to import, name to install."""

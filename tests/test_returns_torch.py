@@ -59,7 +59,7 @@ def test_eager_takes_strides_and_out() -> None:
 
 
 def test_eager_calls_no_operator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_torch, "_gae", None)
+    monkeypatch.setattr(_torch, "_operators", {})
     gae(**rollout(4, 3))
 
 
@@ -108,7 +108,7 @@ def test_fake_tensors() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_opcheck(dtype: Any) -> None:
     for form in forms(rollout(9, 5, dtype=dtype)):
-        torch.library.opcheck(torch.ops.fastrl.gae.default, (*form.values(), 0.99, 0.95, None))
+        torch.library.opcheck(torch.ops.fastrl.gae.default, (*form.values(), None, 0.99, 0.95, None))
 
 
 def test_gradients_are_refused() -> None:

@@ -1,54 +1,81 @@
 """What the family's ops ask of their arguments, NumPy arrays or torch tensors.
 
 The C++ kernels test the same themselves, in less time than one of these calls takes, and come here only to
-say what is wrong (csrc/bind_returns.cpp). The other backends call these first.
+say what is wrong (csrc/returns_arguments.h). The other backends call this first.
 """
 
+from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from fastrl.kernels._check import describe, require_unit
+from fastrl.kernels._check import describe, require_positive, require_unit
 from fastrl.kernels._dispatch import is_tensor
+from fastrl.kernels.returns._ops import FLAGS, OPS, is_optional
 
 
-def require_gae(
-    reward: Any,
-    value: Any,
-    next_value: Any,
-    terminated: Any,
-    truncated: Any,
-    out: Any,
-    gamma: float,
-    lam: float,
-) -> None:
-    """Raise unless ``fastrl.kernels.gae`` takes these arguments.
+def require(op: str, arrays: Sequence[Any], out: Any, options: Sequence[Any]) -> None:
+    """Raise unless ``op`` takes these arguments, in the order of its ``Op``.
 
     Raises:
         TypeError: a dtype is wrong, or arrays and tensors are mixed.
         ValueError: anything else is wrong.
     """
-    require_unit("gae", "gamma", gamma)
-    require_unit("gae", "lam", lam)
-    real = "float64" if _dtype(reward) == "float64" else "float32"
-    shape = getattr(reward, "shape", ())
-    _require("gae", "reward", reward, reward, real, shape if len(shape) == 2 else None, "[T, B]")
-    _require("gae", "value", value, reward, real, shape, "[T, B]")
-    if getattr(next_value, "ndim", 2) == 1:
-        _require("gae", "next_value", next_value, reward, real, shape[1:], "[B]")
-        if truncated is not None:
-            raise ValueError(
-                "gae: truncated needs next_value [T, B], the value of where each step led: the row after a "
-                f"truncation is another episode's, got {describe(next_value)}"
-            )
-    else:
-        _require("gae", "next_value", next_value, reward, real, shape, "[T, B]")
-    _require("gae", "terminated", terminated, reward, "bool", shape, "[T, B]")
-    if truncated is not None:
-        _require("gae", "truncated", truncated, reward, "bool", shape, "[T, B]")
+    spec, first = OPS[op], arrays[0]
+    for name, option in zip(spec.options, options, strict=True):
+        if name not in spec.factors or not _is_array(option):
+            _require_number(op, name, option)
+    real = "float64" if _dtype(first) == "float64" else "float32"
+    shape = getattr(first, "shape", ())
+    given = dict(zip(spec.arrays, arrays, strict=True))
+    _require(op, spec.arrays[0], first, first, real, shape if len(shape) == 2 else None, "[T, B]")
+    for name, x in given.items():
+        if x is None and is_optional(op, name):
+            continue
+        if spec.row and name == "next_value" and getattr(x, "ndim", 2) == 1:
+            _require(op, name, x, first, real, shape[1:], "[B]")
+            for other in ("truncated", "mask"):
+                if given[other] is not None:
+                    raise ValueError(
+                        f"{op}: {other} needs next_value [T, B], the value of where each step led: the row "
+                        f"after an episode's last step is another one's, got {describe(x)}"
+                    )
+        else:
+            _require(op, name, x, first, "bool" if name in FLAGS else real, shape, "[T, B]")
+    for name, option in zip(spec.options, options, strict=True):
+        if name in spec.factors and _is_array(option):
+            _require(op, name, option, first, real, shape, "[T, B]")
     if out is not None:
-        _require("gae", "out", out, reward, real, shape, "[T, B]")
-        _require_output("gae", out)
+        for name, x in _outputs(op, out):
+            _require(op, name, x, first, real, shape, "[T, B]")
+            _require_output(op, name, x)
+        if spec.outputs == 2 and isinstance(out[0], np.ndarray) and np.may_share_memory(*out):
+            raise ValueError(f"{op}: out must be two arrays apart, got memory that they share")
+
+
+def _is_array(x: object) -> bool:
+    return isinstance(x, np.ndarray) or is_tensor(x)
+
+
+def _require_number(op: str, name: str, x: Any) -> None:
+    if name == "n":
+        if not isinstance(x, Integral) or x < 1:
+            raise ValueError(f"{op}: n must be an integer >= 1, got {x!r}")
+    elif not isinstance(x, Real) and not (_is_array(x) and x.ndim == 0):
+        raise TypeError(f"{op}: {name} must be a number, got {describe(x)}")
+    elif name in ("gamma", "lam"):
+        require_unit(op, name, x)
+    else:
+        require_positive(op, name, x)
+
+
+def _outputs(op: str, out: Any) -> list[tuple[str, Any]]:
+    if OPS[op].outputs == 1:
+        return [("out", out)]
+    if not isinstance(out, tuple | list) or len(out) != 2:
+        raise TypeError(f"{op}: out must be a pair of arrays [T, B], got {describe(out)}")
+    return [("out[0]", out[0]), ("out[1]", out[1])]
 
 
 def _dtype(x: object) -> str:
@@ -74,11 +101,11 @@ def _require(
         raise ValueError(f"{op}: {name} must be aligned to its dtype, got an array that is not: pass a copy")
 
 
-def _require_output(op: str, out: Any) -> None:
+def _require_output(op: str, name: str, out: Any) -> None:
     strides = out.stride() if is_tensor(out) else out.strides
     if 0 not in out.shape and any(
         n > 1 and stride == 0 for n, stride in zip(out.shape, strides, strict=True)
     ):
-        raise ValueError(f"{op}: out must hold each element once, got a view that repeats some")
+        raise ValueError(f"{op}: {name} must hold each element once, got a view that repeats some")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
-        raise ValueError(f"{op}: out must be writeable, got a read-only array")
+        raise ValueError(f"{op}: {name} must be writeable, got a read-only array")

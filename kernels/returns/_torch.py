@@ -1,4 +1,9 @@
-"""The torch entrance of the returns family: eager calls go to the kernels, traced ones to an operator."""
+"""The torch entrance of the returns family: eager calls go to the kernels, traced ones to an operator.
+
+Both are built from the table of ops. λ-returns and discounted sums are linear in rewards and values; their
+backward pass is a discounted sum over reversed time, written in differentiable ops, so that second
+derivatives are right too.
+"""
 
 from typing import Any
 
@@ -6,61 +11,85 @@ import torch
 from torch import Tensor
 
 from fastrl.kernels._dispatch import resolve
-from fastrl.kernels.returns._check import require_gae
+from fastrl.kernels.returns._check import require
+from fastrl.kernels.returns._ops import DIFFERENTIABLE, OPS, is_optional
+
+Arrays = tuple[Any, ...]
+_operators: dict[str, Any] = {}
 
 
-def gae(
-    reward: Tensor,
-    value: Tensor,
-    next_value: Tensor,
-    terminated: Tensor,
-    truncated: Tensor | None,
-    out: Tensor | None,
-    gamma: float,
-    lam: float,
-    backend: str | None,
-) -> Tensor:
-    """``fastrl.kernels.gae`` of tensors."""
-    if torch.is_grad_enabled() and any(
-        getattr(x, "requires_grad", False) for x in (reward, value, next_value)
-    ):
-        raise ValueError("gae: inputs must not require grad, advantages are constants: detach them first")
-    if getattr(out, "requires_grad", False):
-        raise ValueError("gae: out must not require grad")
+def call(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None) -> Any:
+    """``op`` of tensors."""
+    differentiated = torch.is_grad_enabled() and _requires_grad(op, arrays, out, options)
+    if out is not None and any(getattr(x, "requires_grad", False) for x in _results(op, out)):
+        raise ValueError(f"{op}: out must not require grad")
     if (
         torch.compiler.is_compiling()
-        or type(reward) is not Tensor
+        or type(arrays[0]) is not Tensor
         or torch._C._len_torch_dispatch_stack() > 0
     ):
-        require_gae(reward, value, next_value, terminated, truncated, out, gamma, lam)
-        result: Tensor = _gae(reward, value, next_value, terminated, truncated, gamma, lam, backend)
-        return result if out is None else out.copy_(result)
-    return _run_gae(reward, value, next_value, terminated, truncated, out, gamma, lam, backend)
+        require(op, arrays, out, options)
+        numbers, factors = _split(op, options)
+        result = _operators[op](*arrays, *factors, *numbers, backend)
+        if out is None:
+            return result
+        for x, y in zip(_results(op, out), _results(op, result), strict=True):
+            x.copy_(y)
+        return out
+    if differentiated:
+        require(op, arrays, out, options)
+        return _Differentiable.apply(op, backend, options, *arrays)  # type: ignore[no-untyped-call]
+    return _run(op, arrays, out, options, backend)
 
 
-def _run_gae(
-    reward: Tensor,
-    value: Tensor,
-    next_value: Tensor,
-    terminated: Tensor,
-    truncated: Tensor | None,
-    out: Tensor | None,
-    gamma: float,
-    lam: float,
-    backend: str | None,
-) -> Tensor:
-    tensors = (reward, value, next_value, terminated, truncated, out)
-    if not reward.is_cpu:
-        require_gae(*tensors, gamma, lam)
-        result: Tensor = resolve("returns", "gae", reward.device.type, backend)(*tensors, gamma, lam)
-        return result
+def _requires_grad(op: str, arrays: Arrays, out: Any, options: Arrays) -> bool:
+    """Whether a gradient is asked for, after refusing those that there are not."""
+    wanted = [
+        name
+        for name, x in zip(OPS[op].arrays + OPS[op].options, arrays + options, strict=True)
+        if getattr(x, "requires_grad", False)
+    ]
+    if not wanted:
+        return False
+    if op not in DIFFERENTIABLE:
+        kind = "advantages" if op == "gae" else "returns"
+        raise ValueError(f"{op}: inputs must not require grad, {kind} are constants: detach them first")
+    constant = [name for name in wanted if name not in DIFFERENTIABLE[op]]
+    if constant:
+        raise ValueError(f"{op}: {constant[0]} must not require grad, there is none: detach it first")
+    if out is not None:
+        raise ValueError(f"{op}: out must be None where an input requires grad")
+    return True
+
+
+def _results(op: str, result: Any) -> Arrays:
+    return tuple(result) if OPS[op].outputs == 2 else (result,)
+
+
+def _split(op: str, options: Arrays) -> tuple[list[Any], list[Tensor | None]]:
+    """Options as numbers, and those that may be arrays as tensors or None."""
+    numbers = [1.0 if isinstance(x, Tensor) and x.ndim else x for x in options]
+    named = dict(zip(OPS[op].options, options, strict=True))
+    factors = [named[name] for name in OPS[op].factors]
+    return numbers, [x if isinstance(x, Tensor) and x.ndim else None for x in factors]
+
+
+def _run(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None) -> Any:
+    first = arrays[0]
+    if not first.is_cpu:
+        require(op, arrays, out, options)
+        return resolve("returns", op, first.device.type, backend)(*arrays, out, *options)
     try:
-        arrays = [_array(x) for x in tensors]
+        views = [_array(x) for x in arrays]
+        target = _array(out) if OPS[op].outputs == 1 or out is None else tuple(map(_array, out))
+        numbers = [_array(x) if isinstance(x, Tensor) or getattr(x, "ndim", 0) else x for x in options]
     except (AttributeError, TypeError):  # one is no CPU tensor, or of a dtype that NumPy lacks
-        require_gae(*tensors, gamma, lam)
+        require(op, arrays, out, options)
         raise
-    array = resolve("returns", "gae", "cpu", backend)(*arrays, gamma, lam)
-    return torch.from_numpy(array) if out is None else out
+    result = resolve("returns", op, "cpu", backend)(*views, target, *numbers)
+    if out is not None:
+        return out
+    return torch.from_numpy(result) if OPS[op].outputs == 1 else tuple(map(torch.from_numpy, result))
 
 
 def _array(x: Tensor | None) -> Any:
@@ -69,20 +98,107 @@ def _array(x: Tensor | None) -> Any:
     return x.detach().numpy() if x.requires_grad else x.numpy()
 
 
-@torch.library.custom_op("fastrl::gae", mutates_args=())
-def _gae(
-    reward: Tensor,
-    value: Tensor,
-    next_value: Tensor,
-    terminated: Tensor,
-    truncated: Tensor | None,
-    gamma: float,
-    lam: float,
-    backend: str | None,
-) -> Tensor:
-    return _run_gae(reward, value, next_value, terminated, truncated, None, gamma, lam, backend)
+def _gradients(
+    op: str, grad: Tensor, saved: Arrays, values: int | None, options: Arrays, backend: str | None
+) -> tuple[Tensor, Tensor | None]:
+    """Of the reward, and of next_value, which had ``values`` axes (None: it was not given).
+
+    With h_t the derivative by y_t, y_{t+1} gets γ_t λ_t h_t where it was used: h is a discounted sum from
+    the last step to the first.
+    """
+    terminated, truncated, mask = saved
+    gamma, lam = options if op == "td_lambda" else (options[0], 1.0)
+    last = terminated.clone() if truncated is None else terminated | truncated
+    last[-1:] = True
+    if mask is not None:
+        last[:-1] |= ~mask[1:]
+        grad = torch.where(mask, grad, 0)
+    decay = gamma * lam
+    earlier = decay.roll(1, 0).flip(0) if isinstance(decay, Tensor) else decay
+    reversed_ends = (last.roll(1, 0).flip(0), None, None, None)
+    total = call("discounted", (grad.flip(0), *reversed_ends), None, (earlier,), backend).flip(0)
+    if values is None:
+        return total, None
+    share = torch.where(last, total, (1.0 - lam) * total if op == "td_lambda" else 0)
+    to_value = torch.where(terminated, 0, gamma * share)
+    if values == 1:
+        return total, to_value[-1:].sum(0)
+    return total, to_value
 
 
-@_gae.register_fake
-def _(reward: Tensor, *_: object) -> Tensor:
-    return torch.empty(reward.shape, dtype=reward.dtype, device=reward.device)
+class _Differentiable(torch.autograd.Function):
+    """Eager calls whose rewards or values require grad."""
+
+    @staticmethod
+    def forward(ctx: Any, op: str, backend: str | None, options: Arrays, *arrays: Any) -> Tensor:
+        """The op; ``options`` may hold tensors, which are constants."""
+        _save(ctx, op, backend, arrays)
+        ctx.options = options
+        result: Tensor = _run(op, arrays, None, options, backend)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        """Of rewards and values."""
+        return None, None, None, *_backward(ctx, grad, ctx.options)
+
+
+def _save(ctx: Any, op: str, backend: str | None, arrays: Arrays, *more: Tensor | None) -> None:
+    given = dict(zip(OPS[op].arrays, arrays, strict=True))
+    ctx.op, ctx.backend = op, backend
+    ctx.values = None if given["next_value"] is None else given["next_value"].ndim
+    ctx.save_for_backward(given["terminated"], given["truncated"], given["mask"], *more)
+
+
+def _backward(ctx: Any, grad: Tensor, options: Arrays) -> list[Tensor | None]:
+    found = _gradients(ctx.op, grad, ctx.saved_tensors[:3], ctx.values, options, ctx.backend)
+    by_name = dict(zip(DIFFERENTIABLE[ctx.op], found, strict=True))
+    return [by_name.get(name) for name in OPS[ctx.op].arrays]
+
+
+def _define(op: str) -> None:
+    spec = OPS[op]
+    count, factors = len(spec.arrays), len(spec.factors)
+
+    def arguments(inputs: Arrays) -> tuple[Arrays, Arrays, str | None]:
+        """Arrays, options with arrays among them, backend."""
+        numbers = dict(zip(spec.options, inputs[count + factors : -1], strict=True))
+        given = zip(spec.factors, inputs[count : count + factors], strict=True)
+        numbers |= {name: x for name, x in given if x is not None}
+        return inputs[:count], tuple(numbers.values()), inputs[-1]
+
+    def forward(*inputs: Any) -> Any:
+        arrays, options, backend = arguments(inputs)
+        return _run(op, arrays, None, options, backend)
+
+    def fake(*inputs: Any) -> Any:
+        first = inputs[0]
+        results = [first.new_empty(first.shape) for _ in range(spec.outputs)]
+        return tuple(results) if spec.outputs == 2 else results[0]
+
+    def setup_context(ctx: Any, inputs: Arrays, output: Any) -> None:
+        arrays, _, backend = arguments(inputs)
+        _save(ctx, op, backend, arrays, *inputs[count : count + factors])
+        ctx.numbers = inputs[count + factors :]
+
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        inputs = (None,) * count + ctx.saved_tensors[3:] + ctx.numbers
+        _, options, _ = arguments(inputs)
+        return *_backward(ctx, grad, options), *(None,) * (len(inputs) - count)
+
+    tensors = [f"Tensor{'?' if is_optional(op, name) else ''} {name}" for name in spec.arrays]
+    tensors += [f"Tensor? {name}_array" for name in spec.factors]
+    numbers = [f"{'SymInt' if name == 'n' else 'float'} {name}" for name in spec.options]
+    schema = f"({', '.join([*tensors, *numbers, 'str? backend'])})"
+    results = "Tensor" if spec.outputs == 1 else "(Tensor, Tensor)"
+    registered = torch.library.custom_op(
+        f"fastrl::{op}", forward, mutates_args=(), schema=f"{schema} -> {results}"
+    )
+    registered.register_fake(fake)
+    if op in DIFFERENTIABLE:
+        registered.register_autograd(backward, setup_context=setup_context)
+    _operators[op] = registered
+
+
+for _op in OPS:
+    _define(_op)

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from fastrl.kernels._dispatch import is_tensor
-from fastrl.kernels.returns._check import require_gae
+from fastrl.kernels.returns._check import require
 
 DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
 
@@ -66,12 +66,13 @@ def gae(
     next_value: Any,
     terminated: Any,
     truncated: Any,
+    mask: Any,
     out: Any,
     gamma: float,
     lam: float,
 ) -> Any:
     """Generalized advantage estimates."""
-    require_gae(reward, value, next_value, terminated, truncated, out, gamma, lam)
+    require("gae", (reward, value, next_value, terminated, truncated, mask), out, (gamma, lam))
     if out is None:
         contiguous = {"memory_format": torch.contiguous_format} if is_tensor(reward) else {"order": "C"}
         out = (torch.empty_like if is_tensor(reward) else np.empty_like)(reward, **contiguous)

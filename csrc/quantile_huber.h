@@ -1,0 +1,85 @@
+// The quantile Huber loss of all pairs (Dabney et al. 2018), without an array of pairs.
+#pragma once
+
+#include "atoms.h"
+
+namespace fastrl {
+namespace FASTRL_ISA {
+namespace {
+
+struct PairSums {
+  vfloat loss, slope;
+};
+
+// One target against kLanes quantiles.
+template <bool kPlain>
+FASTRL_INLINE void add_pair(vfloat delta, vfloat tau, float kappa, PairSums* sums) {
+  const vfloat weight = select(delta < 0.0f, 1.0f - tau, tau);
+  if (kPlain) {  // no Huber: |delta|, whose slope at 0 is 0
+    const vfloat sign = select(delta > 0.0f, broadcast(1.0f), select(delta < 0.0f, broadcast(-1.0f), delta));
+    sums->loss += weight * vabs(delta);
+    sums->slope += weight * sign;
+    return;
+  }
+  // c (delta - c / 2) is delta^2 / 2 inside and kappa (|delta| - kappa / 2) outside
+  const vfloat c = vmin(broadcast(kappa), vmax(broadcast(-kappa), delta));
+  const vfloat weighted = weight * c;
+  sums->loss += weighted * (delta - 0.5f * c);
+  sums->slope += weighted;
+}
+
+constexpr int64_t kPairChunk = 512;  // targets that float32 sums cover before they join others
+
+template <bool kPlain>
+void quantile_huber_of(const QuantileHuberProblem& problem) {
+  const int64_t n = problem.quantiles, m = problem.targets;
+  const float kappa = static_cast<float>(problem.kappa);
+  const float weight = static_cast<float>(problem.weight);
+  const float d_weight = static_cast<float>(-problem.weight * problem.scale);
+  Scratch memory(padded(m) / kLanes);
+  for (int64_t b = 0; b < problem.batch; ++b) {
+    const float* target = problem.target.data + b * problem.target.row;
+    if (problem.target.column != 1) {
+      for (int64_t j = 0; j < m; ++j) memory.data()[j] = target[j * problem.target.column];
+      target = memory.data();
+    }
+    vfloat loss = {};
+    const auto block = [&](int64_t i, int count) __attribute__((always_inline)) {
+      const vfloat theta = gather<vfloat>(
+          problem.theta.data + b * problem.theta.row + i * problem.theta.column, problem.theta.column, count);
+      const vfloat tau = gather<vfloat>(problem.tau.data + b * problem.tau.row + i * problem.tau.column,
+                                        problem.tau.column, count);
+      PairSums sums = {};
+      for (int64_t begin = 0; begin < m; begin += kPairChunk) {
+        const int64_t end = begin + kPairChunk < m ? begin + kPairChunk : m;
+        PairSums even = {}, odd = {};
+        int64_t j = begin;
+        for (; j + 2 <= end; j += 2) {
+          add_pair<kPlain>(target[j] - theta, tau, kappa, &even);
+          add_pair<kPlain>(target[j + 1] - theta, tau, kappa, &odd);
+        }
+        if (j < end) add_pair<kPlain>(target[j] - theta, tau, kappa, &even);
+        sums.loss += even.loss + odd.loss;
+        sums.slope += even.slope + odd.slope;
+      }
+      loss += select(first_lanes(count), sums.loss, vfloat{});
+      const vfloat d = d_weight * sums.slope;
+      float* out = problem.d_theta + b * n + i;
+      if (count == kLanes) return store(out, d);
+      for (int k = 0; k < count; ++k) out[k] = d[k];
+    };
+    for_groups(0, n, block);
+    problem.loss[b] = weight * total(loss);
+  }
+}
+
+void quantile_huber(const QuantileHuberProblem& problem) {
+  if (problem.kappa == 0)
+    quantile_huber_of<true>(problem);
+  else
+    quantile_huber_of<false>(problem);
+}
+
+}  // namespace
+}  // namespace FASTRL_ISA
+}  // namespace fastrl

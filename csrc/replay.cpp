@@ -1,0 +1,348 @@
+#include "replay.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+
+#include "copy_rows.h"
+#include "uniform_rows.h"
+
+namespace fastrl {
+namespace {
+
+constexpr int64_t kInRecord = 256;  // bytes: fields up to these lie in the record
+constexpr int64_t kLine = 64;
+constexpr int64_t kLinesAhead = 4;  // of a column; what follows them the processor fetches by itself
+constexpr int64_t kBlock = 64;      // rows gathered together, their records in the first-level cache
+constexpr int64_t kHugePage = 1 << 21;
+
+int64_t rounded_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+}  // namespace
+
+void Replay::Release::operator()(char* memory) const { std::free(memory); }
+
+// Zeros that cost no memory before they are written.
+Replay::Memory Replay::allocate(int64_t bytes) {
+  if (bytes > std::numeric_limits<int64_t>::max() / 2) throw std::bad_alloc();
+  Memory memory(static_cast<char*>(std::calloc(static_cast<size_t>(std::max<int64_t>(bytes, 1)), 1)));
+  if (memory == nullptr) throw std::bad_alloc();
+  bytes_ += bytes;
+#ifdef MADV_HUGEPAGE
+  // random rows of small pages would miss the page table's cache as well
+  const int64_t begin = rounded_up(reinterpret_cast<int64_t>(memory.get()), kHugePage);
+  const int64_t end = (reinterpret_cast<int64_t>(memory.get()) + bytes) / kHugePage * kHugePage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), static_cast<size_t>(end - begin), MADV_HUGEPAGE);
+#endif
+  return memory;
+}
+
+Replay::Replay(const ReplayOptions& options, std::vector<ReplayField> fields,
+               std::vector<std::unique_ptr<FieldStore>> stores, const ReplayPriorities* priorities)
+    : options_(options),
+      fields_(std::move(fields)),
+      stores_(std::move(stores)),
+      capacity_(options.steps * options.streams),
+      flags_(static_cast<size_t>(capacity_)) {
+  std::vector<ReplayField*> packed;
+  pairs_.resize(stores_.size());
+  for (ReplayField& field : fields_) {
+    if (field.store >= 0) {
+      Pair& pair = pairs_[static_cast<size_t>(field.store)];
+      (field.is_following ? pair.following : pair.current) = static_cast<int>(&field - fields_.data());
+      continue;
+    }
+    if (field.bytes <= kInRecord) {
+      packed.push_back(&field);
+      continue;
+    }
+    if (field.bytes > std::numeric_limits<int64_t>::max() / capacity_) throw std::bad_alloc();
+    memory_.push_back(allocate(capacity_ * field.bytes));
+    field.base = memory_.back().get();
+    field.stride = field.bytes;
+    regions_.push_back({field.base, field.stride, kLinesAhead});
+  }
+  if (!packed.empty()) {
+    std::stable_sort(packed.begin(), packed.end(),
+                     [](const ReplayField* a, const ReplayField* b) { return a->bytes > b->bytes; });
+    int64_t record = 0;
+    for (const ReplayField* field : packed) record += field->bytes;
+    const int64_t stride = record < 8 ? record : rounded_up(record, 8);
+    memory_.push_back(allocate(capacity_ * stride));
+    char* base = memory_.back().get();
+    regions_.push_back({base, stride, (stride + kLine - 1) / kLine});
+    for (ReplayField* field : packed) {
+      field->base = base;
+      field->stride = stride;
+      base += field->bytes;
+    }
+  }
+  power_.resize(static_cast<size_t>(options_.window + 1));
+  for (size_t k = 0; k < power_.size(); ++k) power_[k] = std::pow(options_.gamma, static_cast<double>(k));
+  if (priorities == nullptr) return;
+  priorities_ = *priorities;
+  tree_ = std::make_unique<SumTree>(capacity_);
+  if (priorities_.of_stored) largest_ = std::make_unique<LargestLeaf>(capacity_);
+}
+
+int64_t Replay::bytes() const {
+  int64_t bytes = bytes_;
+  for (const auto& store : stores_) bytes += store->nbytes();
+  return bytes;
+}
+
+double Replay::max_priority() const { return max_priority_; }
+
+double Replay::new_leaf() {
+  double leaf = largest_ == nullptr ? 0 : largest_->get(tree_->leaves()), unused = 0;
+  if (leaf > 0) return leaf;
+  const double priority = largest_ == nullptr ? max_priority_ : 1;
+  fastrl::to_leaves(&priority, 1, priorities_.eps, priorities_.alpha, &leaf, &unused);
+  return leaf;
+}
+
+template <class Row, class Change>
+void Replay::change_leaves(int64_t n, Row row, Change change) {
+  if (largest_ != nullptr)
+    for (int64_t i = 0; i < n; ++i) largest_->before(row(i), tree_->get(row(i)));
+  change();
+  if (largest_ != nullptr)
+    for (int64_t i = 0; i < n; ++i) largest_->after(row(i), tree_->get(row(i)));
+}
+
+int64_t Replay::add(int64_t n, const char* const* field, const uint8_t* flags, const double* leaf,
+                    double largest) {
+  const int64_t first = next_;
+  const double common = tree_ != nullptr && leaf == nullptr ? new_leaf() : 0;
+  for (int64_t done = 0; done < n;) {
+    const int64_t rows = std::min(n - done, capacity_ - next_);
+    write(next_, rows, field, done, flags + done);
+    if (tree_ != nullptr) write_leaves(rows, leaf == nullptr ? nullptr : leaf + done, common);
+    next_ = next_ + rows == capacity_ ? 0 : next_ + rows;
+    added_ += rows;
+    stored_ = std::min(capacity_, added_);
+    done += rows;
+  }
+  if (leaf != nullptr) max_priority_ = std::max(max_priority_, largest);
+  return first;
+}
+
+void Replay::write_leaves(int64_t n, const double* leaf, double common) {
+  const auto place = [&](int64_t i) { return next_ + i; };
+  change_leaves(n, place, [&] {
+    if (leaf == nullptr) return tree_->fill(next_, n, common);
+    int64_t row[kBlock];
+    for (int64_t begin = 0; begin < n; begin += kBlock) {
+      const int64_t m = std::min(kBlock, n - begin);
+      for (int64_t i = 0; i < m; ++i) row[i] = place(begin + i);
+      tree_->set(row, leaf + begin, m);
+    }
+  });
+}
+
+void Replay::write(int64_t first, int64_t n, const char* const* field, int64_t source, const uint8_t* flags) {
+  const auto from = [&](int f) {
+    return f < 0 ? nullptr : field[f] + source * fields_[static_cast<size_t>(f)].bytes;
+  };
+  for (size_t s = 0; s < stores_.size(); ++s) {  // first: they may find no memory
+    try {
+      stores_[s]->prepare(first, n, from(pairs_[s].current), from(pairs_[s].following));
+    } catch (...) {
+      for (size_t prepared = 0; prepared < s; ++prepared) stores_[prepared]->drop();
+      throw;
+    }
+  }
+  for (const auto& store : stores_) store->commit(first, n);
+  for (size_t f = 0; f < fields_.size(); ++f) {
+    const ReplayField& to = fields_[f];
+    if (to.store >= 0) continue;
+    scatter_rows(field[f] + source * to.bytes, to.bytes, n, to.base + first * to.stride, to.stride);
+  }
+  std::memcpy(flags_.data() + first, flags, static_cast<size_t>(n));
+}
+
+void Replay::end_episode(int64_t stream) {
+  if (stored_ == 0) return;
+  const int64_t row = (next_ == 0 ? capacity_ : next_) - options_.streams + stream;
+  if (flags_[static_cast<size_t>(row)] != 0) return;
+  flags_[static_cast<size_t>(row)] = kTruncated;
+}
+
+void Replay::clear() {
+  if (tree_ != nullptr)
+    change_leaves(stored_, [](int64_t i) { return i; }, [&] { tree_->fill(0, stored_, 0); });
+  stored_ = next_ = added_ = 0;
+  max_priority_ = 1;
+  for (const auto& store : stores_) store->clear();
+}
+
+void Replay::draw(int64_t n, bool replacement, int64_t* row) const {
+  const UniformDraws draws{options_.seed, counter_.fetch_add(1, std::memory_order_relaxed)};
+  if (replacement)
+    draws.with_replacement(n, static_cast<uint32_t>(stored_), row);
+  else
+    draws.without_replacement(n, static_cast<uint32_t>(stored_), row);
+}
+
+bool Replay::draw(int64_t n, const PriorityDraw& how, int64_t* row, float* weight) const {
+  if (!(tree_->total() > 0)) return false;
+  const uint64_t counter = counter_.fetch_add(1, std::memory_order_relaxed);
+  double inside[512];
+  std::unique_ptr<double[]> outside;
+  double* value = inside;
+  if (n > 512) {
+    outside.reset(new double[static_cast<size_t>(n)]);
+    value = outside.get();
+  }
+  tree_->sample(options_.seed, counter, n, how.stratified, row, value);
+  if (weight == nullptr || n == 0) return true;
+  const double reference = how.scale == WeightScale::batch ? *std::min_element(value, value + n)
+                           : how.scale == WeightScale::buffer
+                               ? tree_->min()
+                               : tree_->total() / static_cast<double>(tree_->count());
+  importance_weights(value, n, how.beta, reference, weight);
+  return true;
+}
+
+void Replay::prefetch(const int64_t* row, int64_t n) const {
+  for (const Region& region : regions_) {
+    for (int64_t i = 0; i < n; ++i) {
+      const char* at = region.base + row[i] * region.stride;
+      for (int64_t line = 0; line < region.lines; ++line) __builtin_prefetch(at + line * kLine);
+      __builtin_prefetch(at + region.stride - 1);
+    }
+  }
+}
+
+// The window of a row ends with its episode, with the newest row of its stream, or after n rows.
+void Replay::windows(const int64_t* row, int64_t n, int64_t* last, int64_t* length) const {
+  const int64_t streams = options_.streams;
+  const int64_t newest = (next_ == 0 ? capacity_ : next_) - streams;  // of stream 0
+  for (int64_t i = 0; i < n; ++i) {
+    int64_t at = row[i], k = 1;
+    while (k < options_.window && flags_[static_cast<size_t>(at)] == 0 &&
+           static_cast<uint64_t>(at - newest) >= static_cast<uint64_t>(streams)) {
+      at += streams;
+      if (at >= capacity_) at -= capacity_;
+      ++k;
+    }
+    last[i] = at;
+    length[i] = k;
+  }
+}
+
+namespace {
+
+template <class Element>
+void sum_windows(const ReplayField& field, const int64_t* row, const int64_t* length, int64_t n,
+                 int64_t streams, int64_t capacity, const double* power, char* out) {
+  const int64_t columns = field.bytes / static_cast<int64_t>(sizeof(Element));
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t c = 0; c < columns; ++c) {
+      double total = 0;
+      int64_t at = row[i];
+      for (int64_t k = 0; k < length[i]; ++k) {
+        Element x;
+        std::memcpy(&x, field.base + at * field.stride + c * static_cast<int64_t>(sizeof x), sizeof x);
+        total += power[k] * static_cast<double>(x);
+        at += streams;
+        if (at >= capacity) at -= capacity;
+      }
+      const auto result = static_cast<Element>(total);
+      std::memcpy(out + (i * columns + c) * static_cast<int64_t>(sizeof result), &result, sizeof result);
+    }
+  }
+}
+
+}  // namespace
+
+void Replay::sum(const ReplayField& field, const int64_t* row, const int64_t* length, int64_t n,
+                 char* out) const {
+  const auto sum = field.is_double ? sum_windows<double> : sum_windows<float>;
+  sum(field, row, length, n, options_.streams, capacity_, power_.data(), out);
+}
+
+void Replay::gather(const int64_t* row, int64_t n, char* const* field, float* discount) const {
+  copy(options_.window, row, n, field, discount);
+}
+
+void Replay::gather_steps(const int64_t* row, int64_t n, char* const* field) const {
+  copy(1, row, n, field, nullptr);
+}
+
+void Replay::copy(int64_t window, const int64_t* row, int64_t n, char* const* field, float* discount) const {
+  prefetch(row, std::min(n, kBlock));
+  int64_t ends[kBlock], length[kBlock];
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t m = std::min(kBlock, n - begin), *from = row + begin, *last = from;
+    if (begin + m < n) prefetch(from + m, std::min(kBlock, n - begin - m));
+    if (window > 1) {
+      windows(from, m, ends, length);
+      prefetch(ends, m);
+      last = ends;
+    } else {
+      std::fill_n(length, m, 1);
+    }
+    for (size_t f = 0; f < fields_.size(); ++f) {
+      const ReplayField& source = fields_[f];
+      if (field[f] == nullptr || source.store >= 0) continue;
+      char* out = field[f] + begin * source.bytes;
+      if (source.at == ReplayField::At::sum) {
+        sum(source, from, length, m, out);
+      } else {
+        gather_rows(source.base, source.stride, source.bytes,
+                    source.at == ReplayField::At::first ? from : last, m, out);
+      }
+    }
+    for (size_t s = 0; s < stores_.size(); ++s) {
+      const auto out = [&](int f) {
+        return f < 0 || field[f] == nullptr ? nullptr
+                                            : field[f] + begin * fields_[static_cast<size_t>(f)].bytes;
+      };
+      const int following = pairs_[s].following;
+      const bool at_last =
+          following >= 0 && fields_[static_cast<size_t>(following)].at == ReplayField::At::last;
+      stores_[s]->gather(from, at_last ? last : from, m, out(pairs_[s].current), out(following));
+    }
+    if (discount == nullptr) continue;
+    for (int64_t i = 0; i < m; ++i) {
+      const bool terminated = (flags_[static_cast<size_t>(last[i])] & kTerminated) != 0;
+      discount[begin + i] = terminated ? 0.0f : static_cast<float>(power_[static_cast<size_t>(length[i])]);
+    }
+  }
+}
+
+void Replay::set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest) {
+  change_leaves(n, [&](int64_t i) { return row[i]; }, [&] { tree_->set(row, leaf, n); });
+  max_priority_ = std::max(max_priority_, largest);
+}
+
+bool Replay::to_leaves(const float* priority, int64_t n, double* leaf, double* largest) const {
+  return fastrl::to_leaves(priority, n, priorities_.eps, priorities_.alpha, leaf, largest);
+}
+
+bool Replay::to_leaves(const double* priority, int64_t n, double* leaf, double* largest) const {
+  return fastrl::to_leaves(priority, n, priorities_.eps, priorities_.alpha, leaf, largest);
+}
+
+Replay::Position Replay::position() const { return {added_, options_.seed, counter(), max_priority_}; }
+
+void Replay::restore(const Position& position, const uint8_t* flags, const double* leaf,
+                     const char* const* field) {
+  clear();
+  const int64_t stored = std::min(capacity_, position.added);
+  // written as they were added, oldest first: the ring's seam lies where it did
+  next_ = (position.added - stored) % capacity_;
+  added_ = position.added - stored;
+  add(stored, field, flags, leaf, 0);
+  max_priority_ = position.max_priority;
+  options_.seed = position.seed;
+  counter_.store(position.counter, std::memory_order_relaxed);
+}
+
+}  // namespace fastrl

@@ -1,0 +1,130 @@
+// The arrays of a batch: new ones, or the caller's.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "new_array.h"
+#include "replay_arguments.h"
+
+namespace fastrl {
+
+// A buffer's fields, and what it returns besides them.
+struct NamedFields {
+  std::vector<NamedField> field;
+  NamedField indexes = plain("indexes", py::dtype::of<int64_t>());
+  NamedField weights = plain("weights", py::dtype::of<float>());
+  NamedField discount = plain("discount", py::dtype::of<float>());
+
+  static NamedField plain(const char* name, const py::dtype& dtype) {
+    return {interned(name), dtype, dtype.kind(), dtype.itemsize(), dtype.itemsize(), {}};
+  }
+
+  [[noreturn]] void refuse(const char* op, const py::dict& given, const std::string& besides = "") const {
+    std::string names, got;
+    for (const NamedField& one : field) names += (names.empty() ? "" : ", ") + std::string(one.name);
+    for (const auto& item : given) got += (got.empty() ? "" : ", ") + std::string(py::str(item.first));
+    throw py::value_error(std::string(op) + ": fields must be " + names + besides + ", got " +
+                          (got.empty() ? "none" : got));
+  }
+
+  // The value given for a field.
+  py::handle in(const char* op, const py::dict& given, const NamedField& one) const {
+    PyObject* x = PyDict_GetItemWithError(given.ptr(), one.name.ptr());
+    if (x == nullptr) refuse(op, given);
+    return x;
+  }
+
+  // Where the rows of each field lie, all equally many; `values` keeps them alive.
+  std::vector<const char*> read(const char* op, const py::dict& given, bool flat,
+                                std::vector<Values>& values) const {
+    const size_t count = field.size();
+    if (given.size() != count) refuse(op, given);
+    values.resize(count);
+    std::vector<const char*> data(count);
+    for (size_t f = 0; f < count; ++f) {
+      const NamedField& one = field[f];
+      const py::handle x = in(op, given, one);
+      read_values(op, one, x, flat, values[f]);
+      data[f] = values[f].data;
+      if (values[f].rows != values[0].rows || (!flat && values[f].leading != values[0].leading))
+        throw py::value_error(std::string(op) + ": " + std::string(one.name) + " must have as many rows as " +
+                              std::string(field[0].name) + ", " + std::to_string(values[0].rows) +
+                              (values[0].leading ? "" : " without an axis") + ", got " + described(x));
+    }
+    return data;
+  }
+};
+
+class Batch {
+ public:
+  Batch(const NamedFields& fields, const char* op, int64_t n, py::handle out, bool weighted, bool discounted)
+      : fields_(fields), op_(op), rows_(n), fresh_(out.is_none()) {
+    const std::string name(op);
+    if (n < 0) throw py::value_error(name + ": batch_size must be >= 0, got " + std::to_string(n));
+    if (!fresh_ && !py::isinstance<py::dict>(out))
+      throw py::type_error(name + ": out must be a dict of arrays or tensors, got " + described(out));
+    result = fresh_ ? py::dict() : py::reinterpret_borrow<py::dict>(out);
+    const size_t count = fields.field.size() + 1 + (weighted ? 1 : 0) + (discounted ? 1 : 0);
+    if (!fresh_ && result.size() != count) refuse(weighted, discounted);
+    field.reserve(count);
+    for (const NamedField& one : fields.field) field.push_back(place(one));
+    index = reinterpret_cast<int64_t*>(place(fields.indexes));
+    if (weighted) weight = reinterpret_cast<float*>(place(fields.weights));
+    if (discounted) discount = reinterpret_cast<float*>(place(fields.discount));
+    if (!fresh_) require_apart();
+  }
+
+  py::dict result;
+  std::vector<char*> field;  // where each field's rows go
+  int64_t* index = nullptr;
+  float *weight = nullptr, *discount = nullptr;
+
+ private:
+  struct Taken {
+    const NamedField* field;
+    py::object array;
+    uintptr_t begin, end;
+  };
+
+  [[noreturn]] void refuse(bool weighted, bool discounted) const {
+    fields_.refuse(
+        op_, result,
+        std::string(", indexes") + (weighted ? ", weights" : "") + (discounted ? ", discount" : ""));
+  }
+
+  char* place(const NamedField& one) {
+    if (fresh_) {
+      const py::object array = new_rows(one, rows_);
+      if (PyDict_SetItem(result.ptr(), one.name.ptr(), array.ptr()) != 0) throw py::error_already_set();
+      return static_cast<char*>(contents(array.ptr()));
+    }
+    PyObject* x = PyDict_GetItemWithError(result.ptr(), one.name.ptr());
+    if (x == nullptr) throw py::value_error(std::string(op_) + ": out must have " + std::string(one.name));
+    py::object array = callers_rows(op_, one, x, rows_);
+    char* data = static_cast<char*>(contents(array.ptr()));
+    const auto begin = reinterpret_cast<uintptr_t>(data);
+    taken_.push_back({&one, std::move(array), begin, begin + static_cast<uintptr_t>(rows_ * one.bytes)});
+    return data;
+  }
+
+  void require_apart() const {
+    for (const Taken& a : taken_) {
+      for (const Taken& b : taken_) {
+        if (&a != &b && a.begin < b.end && b.begin < a.end)
+          throw py::value_error(std::string(op_) + ": out must be arrays apart, got " +
+                                std::string(a.field->name) + " and " + std::string(b.field->name) +
+                                " that share memory");
+      }
+    }
+  }
+
+  const NamedFields& fields_;
+  const char* op_;
+  int64_t rows_;
+  bool fresh_;
+  std::vector<Taken> taken_;
+};
+
+}  // namespace fastrl

@@ -1,0 +1,311 @@
+"""The uniform replay buffer, and all that the prioritized one has in common with it."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastrl import _core, checkpoint
+from fastrl.kernels._check import describe, require_choice
+from fastrl.replay.fields import flag_fields, parse_fields, parse_n_step
+from fastrl.replay.frames import parse_frames, row_bytes
+from fastrl.replay.memory import require_memory
+
+OUTPUTS = ("numpy", "torch")
+
+
+class ReplayBuffer:
+    """The last transitions, to be drawn uniformly.
+
+    A transition is a row of named fields. With ``num_envs`` environments, row ``t * num_envs + i`` is a step
+    of environment i, and the newest rows replace the oldest.
+
+    Where episodes end matters to n-step returns, and to fields that share memory with their neighbours. It is
+    told by fields of these names, all optional: ``done`` (or ``terminated``): the episode terminated, no
+    value follows; ``truncated``: its last step for another reason, such as a time limit, and a value follows.
+    Without a field ``truncated``, :meth:`on_episode_end` says so after the last step was added.
+
+    n-step returns are made when rows are drawn. The window of row t has rows t, ..., t+k-1: it ends after n
+    rows, with its episode, or with the newest row of its environment. Returned are, for the fields that
+    ``Nstep`` names::
+
+        rew = Σ_{j<k} γ^j · rew_{t+j},    next = next_{t+k-1},    discount = γ^k · (1 - terminated_{t+k-1})
+
+    and ``done``, ``terminated`` and ``truncated`` of row t+k-1: ``rew + discount * value(next)`` is the
+    target, whatever ended the window.
+
+    Threads may call it together: each call is as if alone. Many draw at once; adding waits for them.
+
+    Source: Lin 1992, Self-improving reactive agents based on reinforcement learning; n-step: Sutton & Barto
+    2018, equation 7.1; at truncation, Pardo et al. 2018, Time limits in reinforcement learning.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        env_dict: Mapping[str, Mapping[str, Any]],
+        *,
+        num_envs: int = 1,
+        Nstep: Mapping[str, Any] | None = None,
+        next_of: str | Sequence[str] | None = None,
+        stack_compress: str | Sequence[str] | None = None,
+        default_dtype: DTypeLike = np.float32,
+        seed: int | None = None,
+    ) -> None:
+        """An empty buffer.
+
+        Args:
+            size: rows, in [num_envs, 2^31]; rounded down to a multiple of ``num_envs``.
+            env_dict: field name to ``{"shape": ..., "dtype": ...}``; shape () and ``default_dtype`` if left
+                out.
+            num_envs: environments that are stepped together.
+            Nstep: ``{"size": n, "gamma": 0.99, "rew": names, "next": names}``: n-step returns; needs a field
+                ``done`` or ``terminated``.
+            next_of: fields ``x`` that come with ``next_x``, the same one step on, which is then a field too:
+                what the next row repeats is stored once.
+            stack_compress: fields that are stacks of the last frames: each frame is stored once. The stack is
+                the shorter of the first and the last axis (the last if they are equal), or the one that
+                ``"stack_axis"``, 0 or -1, in ``env_dict`` says. Any values come back as they were added;
+                those that do not continue the row before take more memory.
+            default_dtype: of fields that name none.
+            seed: of the draws, in [0, 2^64); None: from the system.
+
+        Raises:
+            TypeError, ValueError: an argument that will not do.
+            MemoryError: the buffer does not fit in memory.
+        """
+        shared = (next_of, stack_compress)
+        self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, None, flat=False)
+
+    def _make(
+        self,
+        size: int,
+        env_dict: Mapping[str, Mapping[str, Any]],
+        num_envs: int,
+        Nstep: Mapping[str, Any] | None,
+        shared: tuple[str | Sequence[str] | None, str | Sequence[str] | None],
+        default_dtype: DTypeLike,
+        seed: int | None,
+        priorities: tuple[float, float, bool] | None,
+        *,
+        flat: bool,
+    ) -> None:
+        size, self.num_envs = operator.index(size), operator.index(num_envs)
+        if self.num_envs < 1 or not self.num_envs <= size <= 2**31:
+            raise ValueError(
+                f"replay: size must be in [num_envs = {num_envs}, 2^31], num_envs >= 1, got {size}"
+            )
+        self.fields, self.frames = parse_frames(parse_fields(env_dict, default_dtype), env_dict, *shared)
+        self.n_step = parse_n_step(Nstep, self.fields)
+        terminated, truncated = flag_fields(self.fields)
+        at = dict.fromkeys(self.n_step.rewards, "sum") | dict.fromkeys(
+            (*self.n_step.following, *filter(None, (terminated, truncated))), "last"
+        )
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+        if not 0 <= operator.index(seed) < 2**64:
+            raise ValueError(f"replay: seed must be in [0, 2^64), got {seed}")
+        row = row_bytes(self.fields, self.frames) + 1 + (20 if priorities else 0)
+        require_memory(f"replay: a buffer of {size:,} rows of {row:,} bytes", size * row)
+        self._core = _core.Replay(
+            size // self.num_envs,
+            self.num_envs,
+            [(field.name, field.dtype, field.shape, at.get(field.name, "first")) for field in self.fields],
+            terminated,
+            truncated,
+            self.n_step.size,
+            self.n_step.gamma,
+            seed,
+            priorities,
+            flat,
+            self._frame_arguments(),
+        )
+
+    def _frame_arguments(self) -> list[tuple[int, int, int, bool]]:
+        names = [field.name for field in self.fields]
+        return [
+            (
+                names.index(one.current),
+                -1 if one.following is None else names.index(one.following),
+                one.stack,
+                one.stack_last,
+            )
+            for one in self.frames
+        ]
+
+    def __len__(self) -> int:
+        """Rows stored."""
+        return self._core.stored
+
+    def add(self, **fields: Any) -> int:
+        """Store transitions; the row of the first.
+
+        Each field [n, *shape], n a multiple of ``num_envs``: all environments' rows of one step, then the
+        next step's. With one environment also one row [*shape]. Real numbers are converted to a field's float
+        dtype, integers and bools to any that holds them.
+
+        Raises:
+            TypeError, ValueError: a field is missing, unknown, or of a wrong dtype or shape; nothing is
+                stored.
+        """
+        return self._core.add(fields, None)
+
+    def sample(
+        self,
+        batch_size: int,
+        *,
+        replacement: bool = True,
+        out: dict[str, Any] | None = None,
+        output: str = "numpy",
+    ) -> dict[str, Any]:
+        """Rows drawn uniformly: each field [batch_size, *shape], and ``indexes`` int64, their rows.
+
+        With ``Nstep`` also ``discount`` float32.
+
+        Args:
+            batch_size: how many, >= 0.
+            replacement: each draw is independent; False: no row twice.
+            out: arrays or CPU tensors, pinned or not, of the names, dtypes and shapes returned, C-contiguous:
+                to be written and returned.
+            output: ``"numpy"`` or ``"torch"``, without ``out``.
+
+        Raises:
+            TypeError, ValueError: the buffer is empty, or holds fewer than ``batch_size`` rows when each may
+                be drawn once; ``out`` does not fit; nothing is drawn.
+        """
+        torch = output != "numpy" and wants_torch(output, out)
+        batch = self._core.sample(batch_size, out, replacement)
+        return as_torch(batch) if torch else batch
+
+    def gather(self, indexes: Any, *, n_step: bool = True) -> dict[str, Any]:
+        """The rows of these numbers, as :meth:`sample` returns them.
+
+        Args:
+            indexes: integers [B].
+            n_step: apply ``Nstep``; False: as they were added.
+
+        Raises:
+            TypeError, IndexError: no integers, or rows that are not stored.
+        """
+        return self._core.gather(indexes, n_step)
+
+    def on_episode_end(self, env: int | None = None) -> None:
+        """The newest step of an environment (None: of each) was its episode's last, terminated or not.
+
+        A step that said so itself by ``done`` or ``truncated`` stays as it is.
+
+        Raises:
+            ValueError: no such environment.
+        """
+        self._core.end_episode(env)
+
+    def clear(self) -> None:
+        """Forget all rows and priorities. The draws go on as they would have."""
+        self._core.clear()
+
+    def get_stored_size(self) -> int:
+        """Rows stored."""
+        return self._core.stored
+
+    def get_buffer_size(self) -> int:
+        """Rows that fit."""
+        return self._core.capacity
+
+    def get_next_index(self) -> int:
+        """The row that :meth:`add` writes next."""
+        return self._core.next_row
+
+    def get_all_transitions(self) -> dict[str, NDArray[Any]]:
+        """Copies of all rows as they were added, by row number."""
+        batch = self._core.gather(np.arange(len(self)), False)
+        del batch["indexes"]
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """All that :meth:`load_state` needs to go on exactly: rows, episode ends, priorities, draws."""
+        (added, seed, counter, max_priority), flags, leaves, fields = self._core.state()
+        return {
+            "config": self._config(),
+            "added": added,
+            "seed": seed,
+            "counter": counter,
+            "max_priority": max_priority,
+            "flags": flags,
+            "leaves": leaves,
+            "fields": fields,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Become the buffer of which ``state`` was taken; it must have been made with the same arguments.
+
+        Raises:
+            TypeError, ValueError: another configuration, or something is missing or wrong; nothing is
+                changed.
+        """
+        if not isinstance(state, Mapping) or set(state) != _STATE:
+            raise ValueError(
+                f"load_state: state must have {', '.join(sorted(_STATE))}, got {describe(state)}"
+            )
+        if state["config"] != self._config():
+            raise ValueError(f"load_state: config must be {self._config()}, got {state['config']}")
+        if not 0 <= state["max_priority"] < np.inf:
+            raise ValueError(f"load_state: max_priority must be finite and >= 0, got {state['max_priority']}")
+        for name in ("seed", "counter"):
+            if not 0 <= operator.index(state[name]) < 2**64:
+                raise ValueError(f"load_state: {name} must be in [0, 2^64), got {state[name]}")
+        position = tuple(state[name] for name in ("added", "seed", "counter", "max_priority"))
+        self._core.restore(position, state["flags"], state["leaves"], dict(state["fields"]))
+
+    def save(self, path: Path | str) -> Path:
+        """Write :meth:`state` to a folder with checksums, replacing an older save there; its absolute path.
+
+        Raises:
+            CheckpointError: it cannot be written; an older one is as it was.
+        """
+        return checkpoint.save_folder(path, self.state(), algorithm=type(self).__name__)
+
+    def load(self, path: Path | str) -> Self:
+        """Become the buffer that was saved; see :meth:`load_state`. No code is run from the files.
+
+        Raises:
+            CheckpointError: nothing there, damaged, or of another kind of buffer; nothing is changed.
+            TypeError, ValueError: as :meth:`load_state`.
+        """
+        self.load_state(checkpoint.read(path, algorithm=type(self).__name__).state)
+        return self
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "size": self.get_buffer_size(),
+            "num_envs": self.num_envs,
+            "fields": {field.name: [field.dtype.name, list(field.shape)] for field in self.fields},
+            "n_step": [
+                self.n_step.size,
+                self.n_step.gamma,
+                list(self.n_step.rewards),
+                list(self.n_step.following),
+            ],
+        }
+
+
+_STATE = {"config", "added", "seed", "counter", "max_priority", "flags", "leaves", "fields"}
+
+
+def wants_torch(output: str, out: object) -> bool:
+    """Whether a batch is to be new tensors.
+
+    Raises:
+        ValueError: no such output.
+    """
+    require_choice("sample", "output", output, OUTPUTS)
+    return output == "torch" and out is None
+
+
+def as_torch(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch's arrays as tensors that share their memory."""
+    import torch
+
+    return {name: torch.from_numpy(values) for name, values in batch.items()}

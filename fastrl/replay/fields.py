@@ -1,0 +1,135 @@
+"""What a transition consists of: named fields, each with a dtype and the shape of one row."""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fastrl.kernels._check import require_choice, require_unit
+from fastrl.state import DTYPES
+
+RESERVED = ("indexes", "weights", "discount", "priorities", "out")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a transition."""
+
+    name: str
+    """As in ``add(name=...)``."""
+    dtype: np.dtype[Any]
+    """Of its elements."""
+    shape: tuple[int, ...]
+    """Of one row."""
+
+    @property
+    def bytes(self) -> int:
+        """Of one row."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class NStep:
+    """What n-step sampling returns: the option ``Nstep``."""
+
+    size: int
+    """n: the most steps that are summed."""
+    gamma: float
+    """Discount of a step."""
+    rewards: tuple[str, ...]
+    """Fields that are summed, discounted."""
+    following: tuple[str, ...]
+    """Fields of which the window's last row is returned."""
+
+
+def parse_fields(env_dict: Mapping[str, Mapping[str, Any]], default_dtype: DTypeLike) -> tuple[Field, ...]:
+    """The fields that ``env_dict`` names.
+
+    Raises:
+        TypeError, ValueError: a name, shape or dtype that will not do.
+    """
+    if not isinstance(env_dict, Mapping) or not env_dict:
+        raise TypeError(f"replay: env_dict must be a dict of fields, got {env_dict!r}")
+    return tuple(_field(name, options, default_dtype) for name, options in env_dict.items())
+
+
+def _field(name: str, options: Mapping[str, Any], default_dtype: DTypeLike) -> Field:
+    if not isinstance(name, str) or name in RESERVED:
+        raise ValueError(
+            f"replay: a field's name must be a str and none of {', '.join(RESERVED)}, got {name!r}"
+        )
+    if not isinstance(options, Mapping) or not set(options) <= {"shape", "dtype", "stack_axis"}:
+        raise ValueError(f"replay: {name} must be a dict of shape, dtype and stack_axis, got {options!r}")
+    shape = options.get("shape", ())
+    try:
+        shape = tuple(map(operator.index, shape)) if isinstance(shape, Sequence) else (operator.index(shape),)
+    except TypeError:
+        raise TypeError(f"replay: the shape of {name} must be integers, got {shape!r}") from None
+    if min(shape, default=1) < 1 or len(shape) > 31:
+        raise ValueError(
+            f"replay: the shape of {name} must be at least 1 in each of <= 31 axes, got {list(shape)}"
+        )
+    dtype = np.dtype(options.get("dtype", default_dtype))
+    if dtype.name not in DTYPES:
+        raise TypeError(f"replay: the dtype of {name} must be one of {', '.join(DTYPES)}, got {dtype}")
+    return Field(
+        name, np.dtype(dtype.type), shape
+    )  # in native byte order, and the one object that NumPy's arrays share
+
+
+def parse_n_step(options: Mapping[str, Any] | None, fields: Sequence[Field]) -> NStep:
+    """The option ``Nstep``; one step if it is None.
+
+    Raises:
+        TypeError, ValueError: an option that will not do.
+    """
+    if options is None:
+        return NStep(1, 1.0, (), ())
+    if not isinstance(options, Mapping) or not {"size", "rew"} <= set(options) <= {
+        "size",
+        "gamma",
+        "rew",
+        "next",
+    }:
+        raise ValueError(f"replay: Nstep must be a dict of size, gamma, rew and next, got {options!r}")
+    size = operator.index(options["size"])
+    if size < 1:
+        raise ValueError(f"replay: Nstep's size must be >= 1, got {size}")
+    gamma = float(options.get("gamma", 0.99))
+    require_unit("replay", "Nstep's gamma", gamma)
+    n_step = NStep(size, gamma, _names(options["rew"]), _names(options.get("next", ())))
+    by_name = {field.name: field for field in fields}
+    for name in (*n_step.rewards, *n_step.following):
+        require_choice("replay", "a field that Nstep names", name, tuple(by_name))
+    for name in n_step.rewards:
+        if by_name[name].dtype.name not in ("float32", "float64"):
+            raise TypeError(
+                f"replay: {name}, which Nstep sums, must be float32 or float64, got {by_name[name].dtype}"
+            )
+    if not {"done", "terminated"} & set(by_name):
+        raise ValueError("replay: Nstep needs a field done or terminated, got " + ", ".join(by_name))
+    return n_step
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def flag_fields(fields: Sequence[Field]) -> tuple[str | None, str | None]:
+    """Names of the fields that say that an episode terminated, and that it was truncated.
+
+    Raises:
+        ValueError: both ``done`` and ``terminated``, or more than one element a row.
+    """
+    by_name = {field.name: field for field in fields}
+    if {"done", "terminated"} <= set(by_name):
+        raise ValueError("replay: env_dict must have done or terminated, which mean the same, got both")
+    for name in {"done", "terminated", "truncated"} & set(by_name):
+        if math.prod(by_name[name].shape) != 1 or by_name[name].dtype.kind == "c":
+            raise ValueError(f"replay: {name} must be one real number a row, got {by_name[name]}")
+    terminated = next((name for name in ("terminated", "done") if name in by_name), None)
+    return terminated, "truncated" if "truncated" in by_name else None

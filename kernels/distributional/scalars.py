@@ -1,0 +1,144 @@
+"""Scalars as categorical distributions, and back: two-hot, HL-Gauss, expectation."""
+
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastrl.kernels._check import describe
+from fastrl.kernels._dispatch import is_tensor, resolve
+from fastrl.kernels.distributional._check import require_values
+from fastrl.kernels.distributional.c51 import c51_project
+
+Array = TypeVar("Array", bound=Any)
+
+
+def expectation(
+    x: Array,
+    *,
+    support: Array | None = None,
+    v_min: float | None = None,
+    v_max: float | None = None,
+    logits: bool = False,
+    backend: str | None = None,
+) -> Array:
+    """Mean of each distribution over atoms: ``sum_i p_i z_i``, with p = x, or softmax(x) of logits.
+
+    The inverse of `two_hot` within the atoms' range, and of `hl_gauss` nearly. Of tensors it is
+    differentiable (once) by ``x``.
+
+    Args:
+        x: float32 [..., N], probabilities or logits; other axes as you like.
+        support: float32 or float64 [N], the atoms, increasing; or instead of it
+        v_min: the first atom and
+        v_max: the last of N evenly spaced ones.
+        logits: ``x`` holds logits.
+        backend: ``"cpp"``, ``"triton"``, ``"reference"``, or None for the device's default.
+
+    Returns float32 [...]. NaN and infinity propagate as in the sum.
+
+    Raises:
+        TypeError: a wrong dtype.
+        ValueError: a wrong shape; a support that will not do, as in `c51_project`.
+        NotImplementedError: no backend runs on this device.
+
+    Source: Bellemare et al. 2017, "A distributional perspective on reinforcement learning", Algorithm 1.
+    """
+    shape = getattr(x, "shape", None)
+    if not shape:
+        raise TypeError(f"expectation: x must be float32 [..., N], got {describe(x)}")
+    rows = x if len(shape) == 2 else x.reshape(-1, shape[-1]) if shape[-1] else x[..., None]
+    if is_tensor(x):
+        from fastrl.kernels.distributional import _torch
+
+        result = _torch.expectation(rows, support, v_min, v_max, bool(logits), backend)
+    else:
+        kernel = resolve("distributional", "expectation", "cpu", backend)
+        result = kernel(rows, support, v_min, v_max, bool(logits))
+    return result if len(shape) == 2 else result.reshape(shape[:-1])
+
+
+def two_hot(
+    x: Array,
+    *,
+    support: Array | None = None,
+    v_min: float | None = None,
+    v_max: float | None = None,
+    atoms: int | None = None,
+    backend: str | None = None,
+) -> Array:
+    """Each scalar's two neighbouring atoms share probability 1, so that the mean is the scalar: [B, N].
+
+    ``c51_project`` of a reward alone: outside the atoms' range all is on the outer one, a scalar on an atom
+    has it all there, and NaN gives a row of NaN.
+
+    Args:
+        x: float32 [B].
+        support: float32 or float64 [N], the atoms, increasing; or instead of it
+        v_min: the first atom and
+        v_max: the last of
+        atoms: so many evenly spaced ones.
+        backend: ``"cpp"``, ``"triton"``, ``"reference"``, or None for the device's default.
+
+    Raises:
+        TypeError: a wrong dtype.
+        ValueError: a wrong shape; a support that will not do, as in `c51_project`.
+        NotImplementedError: no backend runs on this device.
+
+    Source: Schrittwieser et al. 2020, "Mastering Atari, Go, chess and shogi by planning with a learned
+    model", appendix F; Imani and White 2018, "Improving regression performance with distributional losses".
+    """
+    require_values("two_hot", x, support, v_min, v_max, atoms)
+    if is_tensor(x):
+        from fastrl.kernels.distributional import _torch
+
+        one, target = _torch.one_atom(x, support, v_min, v_max, atoms)
+    else:
+        one = np.ones((len(x), 2), np.float32)
+        one[:, 1] = 0
+        target = np.linspace(v_min, v_max, atoms) if support is None else support  # type: ignore[call-overload]
+    return c51_project(one, x, None, gamma=0.0, v_min=-1.0, v_max=1.0, target_support=target, backend=backend)
+
+
+def hl_gauss(
+    x: Array,
+    *,
+    sigma: float,
+    support: Array | None = None,
+    v_min: float | None = None,
+    v_max: float | None = None,
+    atoms: int | None = None,
+    backend: str | None = None,
+) -> Array:
+    """Each scalar as a histogram of a normal distribution around it, [B, N].
+
+    Bins lie around the atoms, with edges e midway between them and as far again outside; Φ is the normal
+    distribution function, and x is clipped to [e_0, e_N]::
+
+        out[b, i] = (Φ((e_{i+1} - x) / σ) - Φ((e_i - x) / σ)) / (Φ((e_N - x) / σ) - Φ((e_0 - x) / σ))
+
+    Args:
+        x: float32 [B].
+        sigma: σ > 0, in the unit of x. The paper takes 0.75 of a bin's width.
+        support: float32 or float64 [N], the centres of the bins, increasing; or instead of it
+        v_min: the first centre and
+        v_max: the last of
+        atoms: so many evenly spaced ones.
+        backend: ``"cpp"``, ``"triton"``, ``"reference"``, or None for the device's default.
+
+    A code that gives edges from low to high, as the paper's does, has centres ``(e[1:] + e[:-1]) / 2``. NaN
+    gives a row of NaN.
+
+    Raises:
+        TypeError: a wrong dtype.
+        ValueError: a wrong shape; sigma not positive; a support that will not do, as in `c51_project`.
+        NotImplementedError: no backend runs on this device.
+
+    Source: Farebrother et al. 2024, "Stop regressing: training value functions via classification for
+    scalable deep RL", section 3.1; Imani and White 2018.
+    """
+    arguments = (x, support, v_min, v_max, atoms, sigma)
+    if is_tensor(x):
+        from fastrl.kernels.distributional import _torch
+
+        return _torch.constant("hl_gauss", arguments, backend)
+    return resolve("distributional", "hl_gauss", "cpu", backend)(*arguments)

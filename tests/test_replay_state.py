@@ -1,0 +1,157 @@
+"""Saved replay buffers: exact to the next draw, and refused when they are not whole."""
+
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastrl.checkpoint import CheckpointError
+from fastrl.replay import PrioritizedReplayBuffer, ReplayBuffer
+
+FIELDS = {
+    "obs": {"shape": (2,), "dtype": np.uint8},
+    "rew": {},
+    "done": {"dtype": bool},
+    "truncated": {"dtype": bool},
+}
+N_STEP = {"size": 3, "rew": "rew", "next": "obs"}
+
+
+def make(**options):
+    return PrioritizedReplayBuffer(12, FIELDS, num_envs=2, Nstep=N_STEP, new_priority="stored", **options)
+
+
+def go_on(buffer, count, seed):
+    """Use a buffer; what it returned."""
+    rng = np.random.default_rng(seed)
+    seen = []
+    for _ in range(count):
+        flags = rng.random((2, 2)) < 0.2
+        obs = rng.integers(0, 255, (2, 2), np.uint8)
+        buffer.add(obs=obs, rew=rng.random(2), done=flags[0], truncated=flags[1])
+        if rng.random() < 0.1:
+            buffer.on_episode_end(1)
+        batch = buffer.sample(5)
+        buffer.update_priorities(batch["indexes"], rng.random(5))
+        seen.append(batch)
+    return seen
+
+
+def assert_same(a, b):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert_same(a[name], b[name])
+    elif isinstance(a, list) and a and isinstance(a[0], dict):
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    elif isinstance(a, np.ndarray):
+        np.testing.assert_array_equal(a, b, strict=True)
+    else:
+        assert a == b
+
+
+@given(before=st.integers(0, 20), seed=st.integers(0, 5))
+def test_a_buffer_goes_on_exactly_from_its_state(before, seed):
+    first, second = make(seed=seed), make()
+    go_on(first, before, seed)
+    state = first.state()
+    expected = go_on(first, 10, seed + 1)
+    go_on(second, 5, 9)
+    second.load_state(state)
+    assert_same(second.state(), state)
+    assert_same(go_on(second, 10, seed + 1), expected)
+
+
+def test_a_saved_buffer_goes_on_exactly(tmp_path):
+    first = make(seed=1)
+    go_on(first, 10, 1)
+    path = first.save(tmp_path / "replay")
+    expected = go_on(first, 10, 2)
+    second = make().load(path)
+    assert_same(go_on(second, 10, 2), expected)
+    second.save(path)  # replaces it
+    third = make().load(path)
+    assert_same(third.state(), second.state())
+
+
+def test_a_uniform_buffer_is_saved_as_well(tmp_path):
+    first = ReplayBuffer(5, {"x": {}}, seed=1)
+    first.add(x=np.arange(7))
+    second = ReplayBuffer(5, {"x": {}}).load(first.save(tmp_path / "replay"))
+    assert_same(second.sample(9), first.sample(9))
+    assert second.add(x=0) == 2
+
+
+def test_a_damaged_file_changes_nothing(tmp_path):
+    source = make(seed=1)
+    go_on(source, 10, 1)
+    whole = source.save(tmp_path / "whole")
+    buffer = make(seed=2)
+    go_on(buffer, 3, 2)
+    before = buffer.state()
+    for name in ("manifest.json", "tensors.safetensors"):
+        contents = (whole / name).read_bytes()
+        for place in np.linspace(0, len(contents) - 1, 25).astype(int):
+            path = tmp_path / "damaged"
+            shutil.copytree(whole, path, dirs_exist_ok=True)
+            changed = bytearray(contents)
+            changed[place] ^= 4
+            for damaged in (bytes(changed), contents[: place // 2]):
+                (path / name).write_bytes(damaged)
+                with pytest.raises(CheckpointError, match="damaged"):  # the file is named
+                    buffer.load(path)
+                assert_same(buffer.state(), before)
+    with pytest.raises(CheckpointError, match="nowhere"):
+        buffer.load(tmp_path / "nowhere")
+    assert_same(buffer.state(), before)
+
+
+def test_another_buffer_is_refused(tmp_path):
+    uniform = ReplayBuffer(12, FIELDS, num_envs=2, Nstep=N_STEP)
+    with pytest.raises(CheckpointError, match="is of ReplayBuffer, not PrioritizedReplayBuffer"):
+        make().load(uniform.save(tmp_path / "uniform"))
+    path = make().save(tmp_path / "prioritized")
+    for options in ({"alpha": 0.5}, {"eps": 0}):
+        with pytest.raises(ValueError, match="config must be"):
+            make(**options).load(path)
+    with pytest.raises(ValueError, match="config must be"):
+        PrioritizedReplayBuffer(14, FIELDS, num_envs=2, Nstep=N_STEP).load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"added": -2},
+        {"added": 3},
+        {"added": 100},
+        {"seed": -1},
+        {"counter": 2**64},
+        {"max_priority": np.nan},
+        {"max_priority": -1.0},
+        {"flags": np.zeros(9, np.uint8)},
+        {"flags": np.full(10, 4, np.uint8)},
+        {"flags": np.zeros(10)},
+        {"leaves": None},
+        {"leaves": np.ones(9)},
+        {"leaves": np.full(10, np.nan)},
+        {"leaves": np.full(10, -1.0)},
+        {"leaves": np.full(10, 1e300)},
+        {"leaves": np.ones(10, np.float32)},
+        {"fields": {}},
+        {"fields": {"obs": np.zeros((9, 2), np.uint8)}},
+        {"extra": 1},
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(change):
+    buffer = make(seed=1)
+    go_on(buffer, 5, 1)
+    state = buffer.state()
+    with pytest.raises((TypeError, ValueError), match="load_state: "):
+        buffer.load_state(state | change)
+    fields = state["fields"]
+    with pytest.raises(ValueError, match="load_state: "):
+        buffer.load_state(state | {"fields": fields | {"rew": fields["rew"][:-1]}})
+    assert_same(buffer.state(), state)
