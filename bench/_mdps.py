@@ -174,7 +174,7 @@ def solve(mdp: MDP, gamma: float) -> tuple[Floats, float]:
             if policy is not None and (chosen == policy).all():
                 break
             policy = chosen
-            rows = matrix[policy].tocoo()
+            rows = csr_array(matrix[policy]).tocoo()
             taken = csr_array((rows.data, (acts[rows.row], rows.col)), shape=(states, states))
             reward = np.zeros(states)
             reward[acts] = mdp.reward[policy]
