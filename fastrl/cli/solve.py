@@ -47,7 +47,11 @@ def solve(options: Solve) -> int:
     from fastrl.tabular import pictures
     from fastrl.tabular import solve as plan
 
-    mdp = model_of(options.model, json.loads(options.options))
+    mdp = model_of(options.model, _arguments(options.options))
+    if options.out is not None and mdp.grid is None:
+        raise ValueError(f"solve: out must be left out, the states of {options.model} are no grid")
+    if options.out is not None:
+        pictures.require_format(options.out)
     limit = {} if options.max_iter is None else {"max_iter": options.max_iter}
     start = perf_counter()
     solution = plan(
@@ -65,8 +69,6 @@ def solve(options: Solve) -> int:
         out = options.out or Path(f"{Path(options.model).stem}.png")
         title = f"{Path(options.model).stem}, γ = {options.gamma:g}"  # noqa: RUF001  # the field's letter
         print(f"picture: {pictures.draw(mdp, solution.value, solution.policy, out, title=title)}")
-    elif options.out is not None:
-        raise ValueError(f"solve: out must be left out, the states of {options.model} are no grid")
     return 0 if solution.converged else 1
 
 
@@ -81,15 +83,27 @@ def _report(mdp: "MDP", solution: "Solution", seconds: float) -> None:
         print(f"value at the start: {middle:.10g}, in [{low:.10g}, {high:.10g}]")
 
 
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        arguments = json.loads(text)
+    except json.JSONDecodeError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise ValueError(f"solve: options must be a JSON object, got {text}")
+    return arguments
+
+
 def model_of(name: str, options: dict[str, Any]) -> "MDP":
     """The process that a command names.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: there is none of this name, or a file is given options.
     """
     from fastrl.tabular import MDP, zoo
 
     if name.endswith(".npz"):
+        if options:
+            raise ValueError(f"solve: options must be left out, {name} is a file")
         return MDP.load(name)
     public = {f.__name__: f for f in vars(zoo).values() if getattr(f, "__module__", "") == zoo.__name__}
     if name in public and not name.startswith("_"):

@@ -103,5 +103,6 @@ def _value(op: str, mdp: MDP, policy: Policy, gamma: float) -> Floats:
     chain = chain_of(mdp, pair_probability(op, mdp, policy))
     if gamma == 1:
         require_proper(op, chain, acting(mdp), np.ones(mdp.num_states, np.bool_))
-    value: Floats = np.linalg.solve(np.eye(mdp.num_states) - gamma * chain.dense(), chain.reward)
+    system = np.eye(mdp.num_states) - gamma * chain.dense()
+    value: Floats = np.asarray(np.linalg.solve(system, chain.reward), np.float64)
     return value
