@@ -266,6 +266,17 @@ def test_occupancy_without_an_end():
         occupancy(zoo.gridworld(), up, 1.0, initial=9)
 
 
+def test_episodes_may_end_by_outcomes_alone():
+    ends = np.array([False, True])
+    mdp = MDP.from_outcomes(
+        [0, 0], [0, 0], [0, 0], np.ones(2), np.array([0.75, 0.25]), terminated=ends, initial=0
+    )
+    for method in ("direct", "iterative"):
+        np.testing.assert_allclose(occupancy(mdp, np.zeros(1, int), 1.0, method=method).state, [4])
+    with pytest.raises(ValueError, match="got outcomes with a discount below 1"):
+        average_reward(mdp)
+
+
 @given(processes(), st.sampled_from([0.0, 0.9]))
 @settings(max_examples=80, deadline=None)
 def test_performance_difference_lemma(process, gamma):

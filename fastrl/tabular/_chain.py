@@ -154,7 +154,7 @@ def q_values(mdp: MDP, value: Floats, gamma: float) -> Floats:
 def greedy(mdp: MDP, q: Floats) -> tuple[Floats, Ints]:
     """[S] each: the largest of a state's ``q``, and the first action with it; 0 and -1 in terminal states."""
     acts = acting(mdp)
-    q = np.where(acts[mdp.state], q, -np.inf)
+    q = np.where(acts[mdp.state], q, 0.0)
     states = np.flatnonzero(np.diff(mdp.pair_offset))
     begins = mdp.pair_offset[states]
     most = np.zeros(mdp.num_states)

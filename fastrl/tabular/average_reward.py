@@ -125,7 +125,7 @@ def evaluate_average_reward(mdp: MDP, policy: Policy) -> PolicyGain:
     chain = chain_of(mdp, pair_probability(op, mdp, policy))
     if not _is_unichain(chain):
         raise ValueError(f"{op}: policy must have one recurrent class, got one with several")
-    # With one recurrent class I - P has rank S - 1, and I - P + 1 dᵀ is regular (Puterman, A.4).
+    # With one recurrent class I - P has rank S - 1; I - P + 1 dᵀ is regular, and makes d · h = 0.
     laplacian = np.eye(mdp.num_states) - chain.dense()
     balance = laplacian.T.copy()
     balance[0] = 1.0  # the balance of one state follows from the others': the sum takes its place
@@ -134,7 +134,7 @@ def evaluate_average_reward(mdp: MDP, policy: Policy) -> PolicyGain:
     stationary /= stationary.sum()
     gain = float(stationary @ chain.reward)
     bias = np.linalg.solve(laplacian + stationary, chain.reward - gain)
-    return PolicyGain(gain=gain, bias=bias - stationary @ bias, stationary=stationary)
+    return PolicyGain(gain=gain, bias=bias, stationary=stationary)
 
 
 def _continuing(op: str, mdp: MDP) -> MDP:
