@@ -16,7 +16,7 @@ from fastrl.tabular._chain import (
     pair_probability,
     require_proper,
 )
-from fastrl.tabular._check import distribution
+from fastrl.tabular._check import TOLERANCE, distribution
 from fastrl.tabular.mdp import MDP
 
 Floats = NDArray[np.float64]
@@ -115,20 +115,21 @@ def _sum(
 ) -> tuple[Floats, float, int]:
     """The sum over steps, a bound on what is missing, and the number of steps.
 
-    Once of any visited state's mass at most a share c is left after m steps, what follows a step's mass is
-    at most m / (1 - c) times that mass.
+    Of a mass in any visited states at most shares u_1, u_2, ... are left after so many steps. What follows a
+    step's mass is then at most that mass times (u_1 + ... + u_m) / (1 - u_m), for any m.
     """
     x, mass = start.copy(), start
     left = np.where(visited, 1.0, 0.0)
-    ahead = np.inf
+    shares, ahead = 0.0, np.inf
     for step in range(1, max_iter + 1):
         mass = gamma * chain.push(mass)
         x += mass
         if ahead == np.inf:
             left = gamma * chain.pull(left)
             share = float(left.max(where=visited, initial=0.0))
-            if share <= 0.5:
-                ahead = step / (1 - share)
+            shares += share
+            if share <= (0.5 if gamma == 1 else gamma + TOLERANCE) < 1:
+                ahead = shares / (1 - share)
         following = float(mass.sum())
         error = 0.0 if following == 0 else following * ahead
         if error <= eps:
