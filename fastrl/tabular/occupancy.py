@@ -120,8 +120,9 @@ def _sum(
     """
     x, mass = start.copy(), start
     left = np.where(visited, 1.0, 0.0)
-    shares, ahead = 0.0, np.inf
-    for step in range(1, max_iter + 1):
+    shares, ahead, error, steps = 0.0, np.inf, np.inf, 0
+    while error > eps and steps < max_iter:
+        steps += 1
         mass = gamma * chain.push(mass)
         x += mass
         if ahead == np.inf:
@@ -132,6 +133,4 @@ def _sum(
                 ahead = shares / (1 - share)
         following = float(mass.sum())
         error = 0.0 if following == 0 else following * ahead
-        if error <= eps:
-            break
-    return x, error, step
+    return x, error, steps
