@@ -53,24 +53,27 @@ LIMITS = {  # outcomes up to which a planner is tried: beyond, building or solvi
 DENSE = ("quantecon mpi", "quantecon pi", "quantecon vi", "mdpsolver mpi", "mdpsolver vi", "mdptoolbox mpi")
 ONE_THREAD = ("quantecon", "mdptoolbox", "stormpy", "scipy", "mdpsolver mpi gs")
 """Libraries that use one thread for sparse processes whatever they may use."""
+ONE = ", 1 thread"
 Run = dict[str, Any]
 
 
 def contestants(mdp: MDP, threads: int) -> list[str]:
-    """Whom the case is put to; with more threads, those who use them."""
+    """Whom the case is put to; with more threads, those who use them, also with one, and the fastest other."""
     if mdp.is_dense:
         peers = [name for name in LIMITS if name in DENSE]
     else:
         peers = [name for name, limit in LIMITS.items() if mdp.probability.size <= limit]
     if threads > 1 and not mdp.is_dense:
-        fastest = [name for name in peers if name == "quantecon mpi"]
-        peers = fastest + [name for name in peers if not name.startswith(ONE_THREAD)]
+        using = [name for name in peers if not name.startswith(ONE_THREAD)]
+        alone = [name + ONE for name in using]
+        peers = [*(name for name in peers if name == "quantecon mpi"), *using, *alone]
     return [*OURS, *peers]
 
 
 def run(name: str, files: dict[str, Path], gamma: float, options: argparse.Namespace, threads: int) -> Run:
     """What the planner's script prints, and its values; or why there are none."""
     ours = name.startswith("fastrl")
+    threads = 1 if name.endswith(ONE) else threads
     python = sys.executable if ours else python_of("planners")
     script = HERE / "peers" / ("fastrl_solve.py" if ours else "planners_solve.py")
     out = files["out"]
@@ -78,7 +81,16 @@ def run(name: str, files: dict[str, Path], gamma: float, options: argparse.Names
     file = files["ours" if ours else "peers"]
     variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     env = os.environ | {variable: str(threads) for variable in variables} | {"PYTHONPATH": str(HERE)}
-    command = [python, script, name, file, repr(gamma), repr(options.eps), str(threads), out]
+    command = [
+        python,
+        script,
+        name.removesuffix(ONE),
+        file,
+        repr(gamma),
+        repr(options.eps),
+        str(threads),
+        out,
+    ]
     try:
         result = subprocess.run(
             command,
@@ -220,7 +232,7 @@ def main() -> None:
         parser.error(f"no such case: {', '.join(sorted(unknown))}; the cases are {'; '.join(CASES)}")
     if max(options.threads) > len(CORES):
         parser.error(f"--threads must be at most {len(CORES)}, the cores this process may use")
-    facts = _harness.context(["numpy", "scipy", "numba"])
+    facts = _harness.context(["numpy", "scipy", "numba"]) | {"threads": max(options.threads)}
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()))
     results: list[Run] = []
     file = HERE / "results" / f"planners-{facts['date'].replace(':', '')}.json"

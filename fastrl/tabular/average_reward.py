@@ -133,7 +133,7 @@ def evaluate_average_reward(mdp: MDP, policy: Policy) -> PolicyGain:
     stationary = np.maximum(stationary, 0.0)  # rounding of transient states
     stationary /= stationary.sum()
     gain = float(stationary @ chain.reward)
-    bias = np.linalg.solve(laplacian + stationary, chain.reward - gain)
+    bias: Floats = np.asarray(np.linalg.solve(laplacian + stationary, chain.reward - gain), np.float64)
     return PolicyGain(gain=gain, bias=bias, stationary=stationary)
 
 
