@@ -58,7 +58,7 @@ Run = dict[str, Any]
 
 
 def contestants(mdp: MDP, threads: int) -> list[str]:
-    """Whom the case is put to; with more threads, those who use them, also with one, and the fastest other."""
+    """Whom the case is put to; with more threads, those who use them, and the fastest other."""
     if mdp.is_dense:
         peers = [name for name in LIMITS if name in DENSE]
     else:
