@@ -320,7 +320,7 @@ def test_improvement_at_gamma_one():
     lemma = performance_difference(mdp, table, greedy, 1.0, initial=3)
     assert lemma.difference == pytest.approx(19)
     assert lemma.expected_advantage == pytest.approx(19)
-    with pytest.raises(ValueError, match=r"policy_improvement: policy must end .* from state 1$"):
+    with pytest.raises(ValueError, match="gamma must be < 1: the policy never ends"):
         policy_improvement(mdp, table, np.zeros(16, np.int64), 1.0)
 
 
@@ -337,22 +337,22 @@ BAD = {
     "average_reward: mdp must go on for ever, got terminal state 0": lambda: average_reward(GRID),
     r"average_reward: step must be in \(0, 1\], got 0": lambda: average_reward(zoo.forest(), step=0),
     "average_reward: eps must be > 0, got 0": lambda: average_reward(zoo.forest(), eps=0),
-    r"policy must be int64 \[S\] or float64 \[S, A\], got float32": lambda: occupancy(
-        GRID, TABLE.astype(np.float32), 0.9, initial=1
+    r"policy must be integers \[S\] = \[16\], or floats .*, got complex128": lambda: occupancy(
+        GRID, TABLE.astype(complex), 0.9, initial=1
     ),
-    r"policy must be float64 \[S, A\] = \[16, 4\], got float64 \[4, 16\]": lambda: occupancy(
+    r"\[S, A\] = \[16, 4\], got float64 \[4, 16\]": lambda: occupancy(
         GRID, TABLE.T.copy(), 0.9, initial=1
     ),
-    r"policy must be int64 \[S\] = \[16\], got int64 \[3\]": lambda: occupancy(
+    r"policy must be integers \[S\] = \[16\], .*, got int64 \[3\]": lambda: occupancy(
         GRID, np.zeros(3, np.int64), 0.9, initial=1
     ),
-    r"action of state 1 must be one of \[0, 1, 2, 3\], got 4": lambda: occupancy(
+    "policy must take an action of state 1's, got 4": lambda: occupancy(
         GRID, np.full(16, 4), 0.9, initial=1
     ),
-    "policy must sum to 1 over a state's actions, got 2.0 in state 1": lambda: occupancy(
+    "policy must be >= 0 and sum to 1, got 2.0 in state 1": lambda: occupancy(
         GRID, 2 * TABLE, 0.9, initial=1
     ),
-    "policy must be >= 0, got -0.5 in state 1, action 2": lambda: occupancy(
+    "occupancy: policy must be >= 0 and sum to 1, got .* in state 1": lambda: occupancy(
         GRID, np.tile([0.5, 0.5, -0.5, 0.5], (16, 1)), 0.9, initial=1
     ),
     "occupancy: initial must be given": lambda: occupancy(GRID, TABLE, 0.9),

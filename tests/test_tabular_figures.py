@@ -5,25 +5,26 @@ import numpy as np
 import pytest
 
 from fastrl.envs import VectorEnv
-from fastrl.tabular import MDP, finite_horizon, occupancy, zoo
+from fastrl.tabular import MDP, evaluate, finite_horizon, occupancy, solve, zoo
 
 
-def plan(mdp, gamma, **options):
-    value = np.zeros(mdp.num_states)
-    from fastrl.tabular._chain import greedy, q_values
+EPS = 1e-10
 
-    for _ in range(100_000):
-        new, policy = greedy(mdp, q_values(mdp, value, gamma))
-        if np.abs(new - value).max() <= 1e-14:
-            break
-        value = new
-    return new, policy
+
+def plan(mdp, gamma):
+    """Optimal values and a policy, after a look at the bounds."""
+    found = solve(mdp, gamma, eps=EPS)
+    assert found.converged
+    assert (found.lower <= found.value).all()
+    assert (found.value <= found.upper).all()
+    assert (found.upper - found.lower).max() <= 2 * EPS
+    return found.value, found.policy
 
 
 def value_of(mdp, policy, gamma):
-    from fastrl.tabular.improvement import _value
-
-    return _value("test", mdp, policy, gamma)
+    found = evaluate(mdp, policy, gamma, eps=EPS)
+    assert found.converged
+    return found.value
 
 
 def uniform(mdp):
@@ -100,28 +101,24 @@ def test_car_rental(car_rental):
 
 def test_car_rental_is_stable_after_five_improvements(car_rental):
     """The last of the five confirms the policy. From no moves at all, as in figure 4.2."""
-    policy, improvements = np.full(441, 5), 0
-    from fastrl.tabular._chain import greedy, q_values
-
-    stable = False
-    while not stable:
-        new = greedy(car_rental, q_values(car_rental, value_of(car_rental, policy, 0.9), 0.9))[1]
-        policy, stable = new, bool((new == policy).all())
-        improvements += 1
-    assert improvements == 5
+    none = np.full(441, 5)
+    found = solve(car_rental, 0.9, method="policy_iteration", policy=none, eps=1e-8)
+    assert found.iterations == 5
+    np.testing.assert_array_equal(found.policy, plan(car_rental, 0.9)[1])
+    assert [step.switched > 0 for step in found.trace[1:]] == [True] * 3 + [False]
 
 
 @pytest.mark.parametrize(("moves", "steps"), [(4, 15), (8, 7), (9, 7)])
 def test_windy_gridworld(moves, steps):
     """Sutton and Barto (2018), example 6.5 and exercise 6.9."""
     mdp = zoo.windy_gridworld(moves=moves)
-    assert mdp.initial @ plan(mdp, 1.0)[0] == -steps
+    assert mdp.initial @ plan(mdp, 1.0)[0] == pytest.approx(-steps, abs=EPS)
 
 
 def test_dyna_maze():
     """Sutton and Barto (2018), example 8.1: the shortest way, and how long a random walk takes."""
     mdp = zoo.maze(step_reward=-1.0, goal_reward=-1.0)
-    assert mdp.initial @ plan(mdp, 1.0)[0] == -14
+    assert mdp.initial @ plan(mdp, 1.0)[0] == pytest.approx(-14, abs=EPS)
     visits = occupancy(mdp, uniform(mdp), 1.0).pair
     assert visits.sum() == pytest.approx(868.7254, abs=5e-5)
     assert mdp.initial @ plan(zoo.maze(), 0.95)[0] == pytest.approx(0.95**13, rel=1e-12)

@@ -1,4 +1,4 @@
-"""What a policy makes of a finite MDP: a Markov chain with rewards."""
+"""What a policy makes of a finite MDP: a Markov chain, and where it leads."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrl.kernels._check import describe
-from fastrl.tabular._check import TOLERANCE, row_sums
+from fastrl.tabular._check import TOLERANCE
 from fastrl.tabular._moments import sums
-from fastrl.tabular._sampling import pairs_of
-from fastrl.tabular.mdp import MDP
+from fastrl.tabular._process import Process
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Policy = Any
-"""int64 [S]: an action a state; or float64 [S, A]: probabilities. What it says of terminal
+"""Integers [S]: an action a state; or probabilities, float64 [S, A], or [L] of the pairs. What it says of terminal
 states is unused."""
 DIRECT_STATES = 2000
 """Up to so many states a dense solve, of 32 MB, is the fastest and the most accurate."""
@@ -35,6 +33,8 @@ class Chain:
     """[K], > 0; none from terminal states."""
     reward: Floats
     """[S], 0 in terminal states."""
+    acting: NDArray[np.bool_]
+    """[S]: states that are not terminal."""
 
     def pull(self, value: Floats) -> Floats:
         """W v, [S]."""
@@ -79,97 +79,31 @@ class Chain:
         return grouped[0], grouped[1]
 
 
-def acting(mdp: MDP) -> NDArray[np.bool_]:
-    """[S]: states that are not terminal."""
-    return np.ones(mdp.num_states, np.bool_) if mdp.terminal is None else ~mdp.terminal
-
-
-def pair_probability(op: str, mdp: MDP, policy: Policy) -> Floats:
-    """[L]: the probability that the policy takes each pair, given its state; 0 in terminal states.
-
-    Raises:
-        TypeError, ValueError: it is no policy of this process; the message names the state.
-    """
-    acts = acting(mdp)
-    if not isinstance(policy, np.ndarray) or policy.dtype not in (np.int64, np.float64):
-        raise TypeError(f"{op}: policy must be int64 [S] or float64 [S, A], got {describe(policy)}")
-    if policy.dtype == np.int64:
-        if policy.shape != (mdp.num_states,):
-            raise ValueError(f"{op}: policy must be int64 [S] = [{mdp.num_states}], got {describe(policy)}")
-        states = np.flatnonzero(acts)
-        taken = np.zeros(mdp.num_pairs)
-        taken[pairs_of(mdp, states, policy[states])] = 1.0
-        return taken
-    shape = (mdp.num_states, mdp.num_actions)
-    if policy.shape != shape:
-        raise ValueError(f"{op}: policy must be float64 [S, A] = {list(shape)}, got {describe(policy)}")
-    taken = np.where(acts[mdp.state], policy[mdp.state, mdp.action], 0.0)
-    negative = ~(taken >= 0)
-    if negative.any():
-        pair = int(negative.argmax())
-        where = f"state {mdp.state[pair]}, action {mdp.action[pair]}"
-        raise ValueError(f"{op}: policy must be >= 0, got {taken[pair]} in {where}")
-    totals = sums(mdp.state, taken, mdp.num_states)
-    off = acts & ~(np.abs(totals - 1) <= TOLERANCE)
-    if off.any():
-        s = int(off.argmax())
-        raise ValueError(f"{op}: policy must sum to 1 over a state's actions, got {totals[s]} in state {s}")
-    return taken
-
-
-def chain_of(mdp: MDP, taken: Floats) -> Chain:
-    """The chain of a policy, given as ``pair_probability`` gives it."""
-    pairs = np.flatnonzero(taken)
-    share = taken[pairs]
-    if mdp.offset is None or mdp.next_state is None:
-        row, next_state = np.nonzero(mdp.weight[pairs])
-        weight = mdp.weight[pairs][row, next_state]
+def chain_of(process: Process) -> Chain:
+    """The chain of a process with one pair a state."""
+    states = process.num_states
+    acting = np.ones(states, np.bool_) if process.terminal is None else ~process.terminal
+    if process.offset is None or process.next_state is None:
+        state, next_state = np.nonzero(process.weight)
+        weight = process.weight[state, next_state]
     else:
-        count = (mdp.offset[pairs + 1] - mdp.offset[pairs]).astype(np.int64)
-        row = np.repeat(np.arange(len(pairs)), count)
-        inside = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-        entry = np.repeat(mdp.offset[pairs].astype(np.int64), count) + inside
-        kept = mdp.weight[entry] > 0
-        row, entry = row[kept], entry[kept]
-        next_state, weight = mdp.next_state[entry].astype(np.int64), mdp.weight[entry]
+        state = np.repeat(np.arange(states), np.diff(process.offset))
+        next_state, weight = process.next_state.astype(np.int64), process.weight
+    kept = (weight > 0) & acting[state]
     return Chain(
-        num_states=mdp.num_states,
-        state=mdp.state[pairs][row],
-        next_state=next_state,
-        weight=share[row] * weight,
-        reward=sums(mdp.state[pairs], share * mdp.reward[pairs], mdp.num_states),
+        num_states=states,
+        state=state[kept],
+        next_state=next_state[kept],
+        weight=weight[kept],
+        reward=np.where(acting, process.reward, 0.0),
+        acting=acting,
     )
 
 
-def q_values(mdp: MDP, value: Floats, gamma: float) -> Floats:
-    """[L]: r + γ Σ weight · value of each pair; what it is in terminal states means nothing."""
-    if mdp.next_state is None:
-        expected = mdp.weight @ value
-    else:
-        expected = row_sums(mdp, mdp.weight * value[mdp.next_state])
-    q: Floats = mdp.reward + gamma * expected
-    return q
-
-
-def greedy(mdp: MDP, q: Floats) -> tuple[Floats, Ints]:
-    """[S] each: the largest of a state's ``q``, and the first action with it; 0 and -1 in terminal states."""
-    acts = acting(mdp)
-    q = np.where(acts[mdp.state], q, 0.0)
-    states = np.flatnonzero(np.diff(mdp.pair_offset))
-    begins = mdp.pair_offset[states]
-    most = np.zeros(mdp.num_states)
-    action = np.full(mdp.num_states, -1)
-    if states.size:
-        most[states] = np.maximum.reduceat(q, begins)
-        best = np.where(q == most[mdp.state], np.arange(mdp.num_pairs), mdp.num_pairs - 1)
-        action[states] = mdp.action[np.minimum.reduceat(best, begins)]
-    return np.where(acts, most, 0.0), np.where(acts, action, -1)
-
-
-def require_proper(op: str, chain: Chain, acts: NDArray[np.bool_], visited: NDArray[np.bool_]) -> None:
+def require_proper(op: str, chain: Chain, visited: NDArray[np.bool_]) -> None:
     """Raise unless every walk from a visited state ends: in a terminal state, or by a weight below 1."""
     leaks = chain.pull(np.ones(chain.num_states)) < 1 - TOLERANCE
-    ends = chain.reached(~acts | leaks, reverse=True)
+    ends = chain.reached(~chain.acting | leaks, reverse=True)
     lost = visited & ~ends
     if lost.any():
         raise ValueError(

@@ -6,16 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import require_positive
-from fastrl.tabular._chain import (
-    DIRECT_STATES,
-    Chain,
-    Policy,
-    chain_of,
-    greedy,
-    pair_probability,
-    q_values,
-)
+from fastrl.kernels.tabular import bellman
+from fastrl.tabular._chain import DIRECT_STATES, Chain, Policy, chain_of
 from fastrl.tabular._check import row_sums
+from fastrl.tabular._process import of_policy, probabilities
 from fastrl.tabular.mdp import MDP
 
 Floats = NDArray[np.float64]
@@ -56,7 +50,7 @@ class PolicyGain:
 
 
 def average_reward(
-    mdp: MDP, *, eps: float = 1e-8, max_iter: int = 100_000, step: float = 0.5
+    mdp: MDP, *, eps: float = 1e-8, max_iter: int = 100_000, step: float = 0.5, num_threads: int = 1
 ) -> AverageReward:
     """The largest average reward a step, by relative value iteration (Puterman 1994, section 8.5.5)::
 
@@ -73,6 +67,7 @@ def average_reward(
         eps: how far apart the bounds may be, > 0.
         max_iter: sweeps at most, >= 1.
         step: in (0, 1].
+        num_threads: threads at most, >= 1.
 
     Raises:
         ValueError: an argument that is none of these.
@@ -81,18 +76,23 @@ def average_reward(
     require_positive("average_reward", "max_iter", max_iter)
     if not 0 < step <= 1:
         raise ValueError(f"average_reward: step must be in (0, 1], got {step}")
+    if num_threads < 1:
+        raise ValueError(f"average_reward: num_threads must be >= 1, got {num_threads}")
     mdp = _continuing("average_reward", mdp)
-    h = np.zeros(mdp.num_states)
+    h, best = np.zeros(mdp.num_states), np.empty(mdp.num_states)
+    choice = np.full(mdp.num_states, -1, np.int32)
+    sweeps = bellman(mdp)
     iterations = 0
     for iterations in range(1, max_iter + 1):
-        best, policy = greedy(mdp, q_values(mdp, h, 1.0))
+        sweeps.backup(h, 1.0, best, choice, None, num_threads)
         difference = best - h
         lower, upper = float(difference.min()), float(difference.max())
         if upper - lower <= eps or iterations == max_iter:
             break
         h = h + step * difference
         h -= h[0]
-    chain = chain_of(mdp, pair_probability("average_reward", mdp, policy))
+    policy = mdp.action[mdp.pair_offset[:-1] + choice]
+    chain = chain_of(of_policy(mdp, probabilities("average_reward", mdp, policy)))
     return AverageReward(
         gain=(lower + upper) / 2,
         lower=lower,
@@ -112,7 +112,7 @@ def evaluate_average_reward(mdp: MDP, policy: Policy) -> PolicyGain:
 
     Args:
         mdp: at most 2000 states, none terminal, no discounts. Rows are read as if they summed to 1 exactly.
-        policy: int64 [S] actions, or float64 [S, A] probabilities.
+        policy: integers [S], actions; or probabilities, float64 [S, A] or [L].
 
     Raises:
         TypeError, ValueError: an argument that is none of these; a policy with several recurrent classes,
@@ -122,7 +122,7 @@ def evaluate_average_reward(mdp: MDP, policy: Policy) -> PolicyGain:
     mdp = _continuing(op, mdp)
     if mdp.num_states > DIRECT_STATES:
         raise ValueError(f"{op}: mdp must have at most {DIRECT_STATES} states, got {mdp.num_states}")
-    chain = chain_of(mdp, pair_probability(op, mdp, policy))
+    chain = chain_of(of_policy(mdp, probabilities(op, mdp, policy)))
     if not _is_unichain(chain):
         raise ValueError(f"{op}: policy must have one recurrent class, got one with several")
     # With one recurrent class I - P has rank S - 1; I - P + 1 dᵀ is regular, and makes d · h = 0.

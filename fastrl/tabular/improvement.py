@@ -6,26 +6,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrl.kernels._check import require_unit
-from fastrl.tabular._chain import (
-    DIRECT_STATES,
-    Policy,
-    acting,
-    chain_of,
-    pair_probability,
-    q_values,
-    require_proper,
-)
+from fastrl.kernels.tabular import backup
+from fastrl.tabular._chain import Policy
 from fastrl.tabular._moments import sums
+from fastrl.tabular._process import probabilities
+from fastrl.tabular.evaluation import evaluate
 from fastrl.tabular.mdp import MDP
 from fastrl.tabular.occupancy import occupancy, start_of
 
 Floats = NDArray[np.float64]
+EPS = 1e-10
+"""How far off values may be, which both sides inherit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerformanceDifference:
-    """Both sides of the performance-difference lemma; they agree but for rounding."""
+    """Both sides of the performance-difference lemma; they agree but for the errors of values, 1e-10."""
 
     difference: float
     """J(π') - J(π), from the values of both."""
@@ -61,8 +57,8 @@ def performance_difference(
     :func:`~fastrl.tabular.occupancy.occupancy`, whose 1 - γ the lemma writes outside.
 
     Args:
-        mdp: at most 2000 states.
-        policy: π, int64 [S] actions or float64 [S, A] probabilities.
+        mdp: S states, L pairs.
+        policy: π, integers [S], actions; or probabilities, float64 [S, A] or [L].
         new_policy: π', alike.
         gamma: in [0, 1]; with 1, both policies must end from every state.
         initial: float64 [S], or the one state that episodes begin in. None: the process's own.
@@ -70,10 +66,9 @@ def performance_difference(
     Raises:
         TypeError, ValueError: an argument that is none of these.
     """
-    op = "performance_difference"
-    start = start_of(op, mdp, initial)
-    value, new_value = (_value(op, mdp, x, gamma) for x in (policy, new_policy))
-    advantage = np.where(acting(mdp)[mdp.state], q_values(mdp, value, gamma) - value[mdp.state], 0.0)
+    start = start_of("performance_difference", mdp, initial)
+    value, new_value = (evaluate(mdp, x, gamma, eps=EPS).value for x in (policy, new_policy))
+    advantage = backup(mdp, value, gamma)[2] - value[mdp.state]
     visits = occupancy(mdp, new_policy, gamma, initial=start).pair
     return PerformanceDifference(
         difference=float(start @ new_value - start @ value),
@@ -88,21 +83,7 @@ def policy_improvement(mdp: MDP, policy: Policy, new_policy: Policy, gamma: floa
 
     Args and Raises: as :func:`performance_difference`.
     """
-    op = "policy_improvement"
-    value, new_value = (_value(op, mdp, x, gamma) for x in (policy, new_policy))
-    q = np.where(acting(mdp)[mdp.state], q_values(mdp, value, gamma), 0.0)
-    one_step = sums(mdp.state, pair_probability(op, mdp, new_policy) * q, mdp.num_states)
+    value, new_value = (evaluate(mdp, x, gamma, eps=EPS).value for x in (policy, new_policy))
+    taken = probabilities("policy_improvement", mdp, new_policy)
+    one_step = sums(mdp.state, taken * backup(mdp, value, gamma)[2], mdp.num_states)
     return PolicyImprovement(value=value, one_step=one_step, new_value=new_value)
-
-
-def _value(op: str, mdp: MDP, policy: Policy, gamma: float) -> Floats:
-    """[S]: the policy's values, by a dense solve."""
-    require_unit(op, "gamma", gamma)
-    if mdp.num_states > DIRECT_STATES:
-        raise ValueError(f"{op}: mdp must have at most {DIRECT_STATES} states, got {mdp.num_states}")
-    chain = chain_of(mdp, pair_probability(op, mdp, policy))
-    if gamma == 1:
-        require_proper(op, chain, acting(mdp), np.ones(mdp.num_states, np.bool_))
-    system = np.eye(mdp.num_states) - gamma * chain.dense()
-    value: Floats = np.asarray(np.linalg.solve(system, chain.reward), np.float64)
-    return value

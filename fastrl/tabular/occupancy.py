@@ -7,16 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import require_choice, require_positive, require_unit
-from fastrl.tabular._chain import (
-    DIRECT_STATES,
-    Chain,
-    Policy,
-    acting,
-    chain_of,
-    pair_probability,
-    require_proper,
-)
+from fastrl.tabular._chain import DIRECT_STATES, Chain, Policy, chain_of, require_proper
 from fastrl.tabular._check import TOLERANCE, distribution
+from fastrl.tabular._process import of_policy, probabilities
 from fastrl.tabular.mdp import MDP
 
 Floats = NDArray[np.float64]
@@ -57,7 +50,7 @@ def occupancy(
 
     Args:
         mdp: S states, L pairs.
-        policy: int64 [S] actions, or float64 [S, A] probabilities.
+        policy: integers [S], actions; or probabilities, float64 [S, A] or [L].
         gamma: in [0, 1].
         initial: float64 [S], or the one state that episodes begin in. None: the process's own.
         method: ``direct``, a dense solve for at most 2000 states; ``iterative``, a sum over steps; ``auto``.
@@ -74,18 +67,18 @@ def occupancy(
     require_positive(op, "eps", eps)
     require_positive(op, "max_iter", max_iter)
     start = start_of(op, mdp, initial)
-    taken = pair_probability(op, mdp, policy)
-    chain = chain_of(mdp, taken)
+    taken = probabilities(op, mdp, policy)
+    chain = chain_of(of_policy(mdp, taken))
     visited = chain.reached(start > 0)
     if gamma == 1:
-        require_proper(op, chain, acting(mdp), visited)
+        require_proper(op, chain, visited)
     if method == "direct" and mdp.num_states > DIRECT_STATES:
         raise ValueError(f"{op}: mdp must have at most {DIRECT_STATES} states, got {mdp.num_states}")
     if method == "direct" or (method == "auto" and mdp.num_states <= DIRECT_STATES):
         state, error, iterations = _direct(chain, start, gamma, visited), 0.0, 0
     else:
         state, error, iterations = _sum(chain, start, gamma, visited, eps, max_iter)
-    pair = state[mdp.state] * taken
+    pair = np.where(chain.acting[mdp.state], state[mdp.state] * taken, 0.0)
     return Occupancy(state=state, pair=pair, error=error, iterations=iterations, converged=error <= eps)
 
 
