@@ -107,6 +107,15 @@ class Bellman : public Checked {
     return py::make_tuple(solved.components, solved.sweeps, solved.converged);
   }
 
+  py::tuple gauss_seidel(py::handle value, double gamma, double tolerance, int64_t max_sweeps) const {
+    auto* v = data_of<double>(value, kOp, "value", {model.num_states});
+    const py::gil_scoped_release release;
+    const Solved solved =
+        fastrl::gauss_seidel(*this, {gamma, tolerance, max_sweeps, false}, v, interrupted);
+    const py::gil_scoped_acquire acquire;
+    return py::make_tuple(solved.sweeps, solved.converged);
+  }
+
   py::array_t<int32_t> components_of() const {
     Components found;
     {
@@ -160,6 +169,7 @@ class BoundIterator {
     return py::make_tuple(done.sweeps, done.reduced);
   }
 
+  double size() const { return iterator_.size(); }
   void accept() { iterator_.accept(); }
 
   py::array_t<double> value() const { return py::array_t<double>(states(), iterator_.value()); }
@@ -201,11 +211,15 @@ void register_tabular(py::module_& m) {
           "mass", [](const Bellman& b) { return py::make_tuple(b.mass.low, b.mass.high); },
           "Least and greatest weight that a pair gives to states that are not terminal.")
       .def_property_readonly(
-          "longest", [](const Bellman& b) { return b.mass.longest; }, "Outcomes of a pair, at most.")
+          "longest", [](const Bellman& b) { return b.mass.longest; }, "Additions that a pair's sum takes one after the other, at most.")
       .def("solve_components", &Bellman::solve_components, py::arg("value"), py::arg("gamma"),
            py::arg("tolerance"), py::arg("max_sweeps"), py::arg("pessimistic"),
            "Improves value in place, strongly connected parts after those they lead to; components, sweeps and "
            "whether each changed by less than the tolerance.")
+      .def("gauss_seidel", &Bellman::gauss_seidel, py::arg("value"), py::arg("gamma"), py::arg("tolerance"),
+           py::arg("max_sweeps"),
+           "Sweeps value in place, states in order, until a sweep changes none by more than the tolerance; "
+           "sweeps and whether one did.")
       .def("components", &Bellman::components_of,
            "[S]: the strongly connected component of each state; a component leads to none with a greater "
            "number.")
@@ -221,6 +235,7 @@ void register_tabular(py::module_& m) {
       .def("evaluate", &BoundIterator::evaluate, py::arg("reduction"), py::arg("most"),
            "Sweeps of the greedy policy until the spread of changes is this times improve()'s; sweeps, spread.")
       .def("accept", &BoundIterator::accept, "value = next_value, moved by what all changes share.")
+      .def_property_readonly("size", &BoundIterator::size, "Greatest absolute value.")
       .def_property_readonly("value", &BoundIterator::value)
       .def_property_readonly("next_value", &BoundIterator::next_value)
       .def_property_readonly("choice", &BoundIterator::choice);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace fastrl {
 
@@ -329,6 +330,26 @@ Solved solve_components(const Checked& of, const Effort& effort, double* value,
   return with_edges(of.model, [&](const auto& edges) {
     return Solver(of, effort, value, edges, tarjan(of.model, edges), interrupted).run();
   });
+}
+
+Solved gauss_seidel(const Checked& of, const Effort& effort, double* value, const Interrupted& interrupted) {
+  using Clock = std::chrono::steady_clock;
+  std::vector<int32_t> order(static_cast<size_t>(of.model.num_states));
+  std::iota(order.begin(), order.end(), 0);
+  const GaussSeidel what{&of.model, effort.gamma, value, order.data(), nullptr};
+  Solved solved{1, 0, false};
+  auto checked = Clock::now();
+  while (!solved.converged && solved.sweeps < static_cast<double>(effort.max_sweeps)) {
+    const double change =
+        tabular().gauss_seidel[static_cast<int>(of.model.layout)](what, 0, of.model.num_states);
+    solved.sweeps += 1;
+    solved.converged = change <= effort.tolerance;
+    if (Clock::now() - checked > std::chrono::milliseconds(50)) {
+      interrupted();
+      checked = Clock::now();
+    }
+  }
+  return solved;
 }
 
 }  // namespace fastrl

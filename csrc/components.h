@@ -33,4 +33,7 @@ struct Solved {
 Solved solve_components(const Checked& of, const Effort& effort, double* value,
                         const Interrupted& interrupted);
 
+// Sweeps over all states in order.
+Solved gauss_seidel(const Checked& of, const Effort& effort, double* value, const Interrupted& interrupted);
+
 }  // namespace fastrl

@@ -97,7 +97,7 @@ Mass inspect(const Model& m) {
     if (m.terminal != nullptr && m.terminal[s]) open[static_cast<size_t>(s)] = 0;
   std::vector<double> sums(static_cast<size_t>(m.num_pairs));
   tabular().expect[static_cast<int>(m.layout)](m, open.data(), 0, m.num_pairs, sums.data());
-  Mass mass{kInfinity, 0, kInfinity, -kInfinity, m.num_states};
+  Mass mass{kInfinity, 0, kInfinity, -kInfinity, m.num_states / 32 + 7};  // dense: as tabular.cpp adds
   if (m.layout != Layout::dense) {
     mass.longest = 0;
     for (int64_t l = 0; l < m.num_pairs; ++l) mass.longest = std::max(mass.longest, row_length(m, l));
@@ -137,6 +137,7 @@ PolicyIterator::PolicyIterator(const Checked& of, double gamma, const double* va
     const bool ends = of.model.terminal != nullptr && of.model.terminal[s];
     value_[s] = value == nullptr || ends ? 0.0 : value[s];
     choice_[s] = choice == nullptr ? -1 : choice[s];
+    size_ = std::max(size_, std::abs(value_[s]));
   }
   std::fill_n(gap_.get(), of.model.num_pairs, -1.0f);
   make_rows();
@@ -173,7 +174,6 @@ PolicyIterator::Evaluated PolicyIterator::evaluate(double reduction, int64_t mos
     return {0, 0};
   }
   const double scale = greatest;
-  const bool shifts = stochastic();
   const uint8_t* terminal = of_.model.terminal;
   for (int64_t s = 0; s < n; ++s) {
     const bool ends = terminal != nullptr && terminal[s];
@@ -183,9 +183,11 @@ PolicyIterator::Evaluated PolicyIterator::evaluate(double reduction, int64_t mos
   const int64_t chunk = chunk_of(n, slot_[n]);
   Evaluated done{0, 1};
   Change last = kNone;
+  double before_last = 0;  // what the changes of the sweep before had in common
   auto checked = Clock::now();
   while (done.sweeps < most && done.reduced > reduction) {
-    const Relax relax{&rows_, static_cast<float>(gamma_), delta_.get(), sum_.get(), sum_next_.get()};
+    const Relax relax{&rows_, terminal, static_cast<float>(gamma_), delta_.get(), sum_.get(), sum_next_.get()};
+    before_last = (last.low + last.high) / 2;
     last = over(n, chunk, threads_,
                 [&](int64_t begin, int64_t end, Change& change) { tabular().relax(relax, begin, end, change); });
     sum_.swap(sum_next_);
@@ -198,11 +200,13 @@ PolicyIterator::Evaluated PolicyIterator::evaluate(double reduction, int64_t mos
       checked = Clock::now();
     }
   }
-  // What the last changes have in common goes on for ever, by gamma a sweep.
-  double shift = middle / (1 - gamma_);
-  if (done.sweeps > 0 && (shifts || gamma_ < 1)) {
-    const double common = (last.low + last.high) / 2 * scale;
-    if (shifts) shift += gamma_ / (1 - gamma_) * common;
+  // What the last changes have in common goes on: by gamma a sweep if nothing ends, else as it did last.
+  double shift = stochastic() ? middle / (1 - gamma_) : 0.0;
+  if (done.sweeps > 0) {
+    const double common = (last.low + last.high) / 2;
+    double rate = gamma_;
+    if (!stochastic()) rate = done.reduced * spread < 0.4 * std::abs(common) * scale ? common / before_last : 0;
+    if (rate > 0 && rate < 1) shift += rate / (1 - rate) * common * scale;
   }
   move(sum_.get(), scale, shift);
   return done;
@@ -210,30 +214,43 @@ PolicyIterator::Evaluated PolicyIterator::evaluate(double reduction, int64_t mos
 
 void PolicyIterator::move(const float* by, double scale, double shift) {
   const uint8_t* terminal = of_.model.terminal;
-  double low = stochastic() ? kInfinity : 0, high = stochastic() ? -kInfinity : 0;
+  double low = kInfinity, high = -kInfinity;
+  size_ = 0;
   for (int64_t s = 0; s < of_.model.num_states; ++s) {
-    const bool ends = terminal != nullptr && terminal[s];
-    const double change = ends ? 0.0 : by[s] * scale + shift;
+    if (terminal != nullptr && terminal[s]) continue;
+    const double change = by[s] * scale + shift;
     low = std::min(low, change);
     high = std::max(high, change);
     value_[s] += change;
+    size_ = std::max(size_, std::abs(value_[s]));
   }
-  moved_ += gamma_ * (of_.mass.high * (high - low) + 1e-7 * std::max(std::abs(low), std::abs(high))) * (1 + 1e-12);
-  zero_ = false;
+  drift(low, high);
 }
 
 void PolicyIterator::accept() {
   const uint8_t* terminal = of_.model.terminal;
   const double shift = stochastic() ? gamma_ / (1 - gamma_) * (change_.low + change_.high) / 2 : 0.0;
-  double low = stochastic() ? kInfinity : 0, high = stochastic() ? -kInfinity : 0;
+  double low = kInfinity, high = -kInfinity;
+  size_ = 0;
   for (int64_t s = 0; s < of_.model.num_states; ++s) {
-    const bool ends = terminal != nullptr && terminal[s];
-    const double next = ends ? 0.0 : next_[s] + shift;
+    if (terminal != nullptr && terminal[s]) continue;
+    const double next = next_[s] + shift;
     low = std::min(low, next - value_[s]);
     high = std::max(high, next - value_[s]);
     value_[s] = next;
+    size_ = std::max(size_, std::abs(next));
   }
-  moved_ += gamma_ * (of_.mass.high * (high - low) + 1e-7 * std::max(std::abs(low), std::abs(high))) * (1 + 1e-12);
+  drift(low, high);
+}
+
+// After values have changed by low to high, two of one state's actions cannot have drifted further apart.
+void PolicyIterator::drift(double low, double high) {
+  if (!stochastic()) {
+    low = std::min(low, 0.0);
+    high = std::max(high, 0.0);
+  }
+  const double sums_differ = 1e-7 * std::max(std::abs(low), std::abs(high));
+  moved_ += gamma_ * (of_.mass.high * (high - low) + sums_differ) + 1e-13 * size_;
   zero_ = false;
 }
 

@@ -16,7 +16,7 @@ using Interrupted = std::function<void()>;  // throws if the user wants to stop;
 struct Mass {
   double low, high;  // weight that a pair gives to states that are not terminal, in all
   double reward_low, reward_high;
-  int64_t longest;  // row
+  int64_t longest;  // additions that a row's sum takes one after the other, at most
 };
 
 struct Checked {
@@ -53,6 +53,7 @@ class PolicyIterator {
 
   const double* value() const { return value_.get(); }
   const double* next() const { return next_.get(); }
+  double size() const { return size_; }  // greatest |value|
   const int32_t* choice() const { return choice_.get(); }
 
  private:
@@ -63,6 +64,7 @@ class PolicyIterator {
   bool stochastic() const { return of_.mass.low > 1 - 1e-7; }
   void make_rows();
   void move(const float* by, double scale, double shift);
+  void drift(double low, double high);
 
   const Checked& of_;
   double gamma_;
@@ -76,7 +78,7 @@ class PolicyIterator {
   Array<float> weight_;
   PolicyRows rows_{};
   Change change_{};
-  double moved_ = 0;
+  double moved_ = 0, size_ = 0;
   bool zero_ = false;  // value is 0 everywhere
 };
 

@@ -227,6 +227,10 @@ template <float (*dot)(const PolicyRows&, int64_t, const float*)>
 void relax_by(const Relax& r, int64_t begin, int64_t end, Change& change) {
   float low = static_cast<float>(change.low), high = static_cast<float>(change.high);
   for (int64_t s = begin; s < end; ++s) {
+    if (r.terminal != nullptr && r.terminal[s]) {
+      r.next[s] = 0;
+      continue;
+    }
     const float next = r.delta[s] + r.gamma * dot(*r.rows, s, r.value);
     const float d = next - r.value[s];
     low = d < low ? d : low;

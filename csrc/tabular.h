@@ -51,6 +51,7 @@ struct Backup {
 // next = delta + gamma * P value, of a policy.
 struct Relax {
   const PolicyRows* rows;
+  const uint8_t* terminal;  // states that are left alone, or null
   float gamma;
   const float *delta, *value;
   float* next;
