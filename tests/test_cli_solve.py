@@ -83,7 +83,7 @@ def test_not_converged_is_status_one(solve):
     ("flags", "message"),
     [
         (["NoSuch-v1"], "solve: model must be an environment, a file or a process"),
-        (["CartPole-v1"], "MDP: env must be P, or have P or mdp()"),
+        (["CartPole-v1"], "solve: model must have finitely many states"),
         (["/nowhere.npz"], "/nowhere.npz"),
         (["_grid"], "solve: model must be an environment, a file or a process"),
         (["gridworld", "--options", "{moves"], "solve: options must be a JSON object"),

@@ -1,6 +1,7 @@
 """``fastrl solve``: optimal values and policy of a finite MDP."""
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,16 @@ def solve(options: Solve) -> int:
         pictures.require_format(options.out)
     limit = {} if options.max_iter is None else {"max_iter": options.max_iter}
     start = perf_counter()
-    solution = plan(
-        mdp, options.gamma, method=options.method, eps=options.eps, num_threads=options.num_threads, **limit
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the report says whether it converged
+        solution = plan(
+            mdp,
+            options.gamma,
+            method=options.method,
+            eps=options.eps,
+            num_threads=options.num_threads,
+            **limit,
+        )
     seconds = perf_counter() - start
     print(f"{options.model}: {mdp.num_states} states, {mdp.num_pairs} pairs of state and action")
     _report(mdp, solution, seconds)
@@ -108,7 +116,10 @@ def model_of(name: str, options: dict[str, Any]) -> "MDP":
     public = {f.__name__: f for f in vars(zoo).values() if getattr(f, "__module__", "") == zoo.__name__}
     if name in public and not name.startswith("_"):
         return cast("Callable[..., MDP]", public[name])(**options)
-    return MDP.from_gymnasium(_environment(name, options))
+    try:
+        return MDP.from_gymnasium(_environment(name, options))
+    except NotImplementedError as error:
+        raise ValueError(f"solve: model must have finitely many states: {error}") from error
 
 
 def _environment(env_id: str, options: dict[str, Any]) -> Any:
