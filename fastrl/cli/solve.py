@@ -53,7 +53,7 @@ def solve(options: Solve) -> int:
         raise ValueError(f"solve: out must be left out, the states of {options.model} are no grid")
     if options.out is not None:
         pictures.require_format(options.out)
-    limit = {} if options.max_iter is None else {"max_iter": options.max_iter}
+    limit: dict[str, Any] = {} if options.max_iter is None else {"max_iter": options.max_iter}
     start = perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the report says whether it converged

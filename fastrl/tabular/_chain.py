@@ -14,8 +14,8 @@ from fastrl.tabular._process import Process
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Policy = Any
-"""Integers [S]: an action a state; or probabilities, float64 [S, A], or [L] of the pairs. What it says of terminal
-states is unused."""
+"""Integers [S]: an action a state; or probabilities, float64 [S, A], or [L] of the pairs. What it says of
+terminal states is unused."""
 DIRECT_STATES = 2000
 """Up to so many states a dense solve, of 32 MB, is the fastest and the most accurate."""
 
