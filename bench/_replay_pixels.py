@@ -4,6 +4,7 @@ Ours stores each frame once; peers are measured as they store stacks by default 
 frames shared. Before times, each row that was drawn is compared with what was added.
 """
 
+import copy
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -78,7 +79,7 @@ def cpprb(compressed: bool) -> Cycle:
     image = {"shape": (*FRAME, 4), "dtype": np.uint8}
     shared = {"next_of": "obs", "stack_compress": "obs"} if compressed else {}
     fields = {"obs": image, **FIELDS} | ({} if compressed else {"next_obs": image})
-    buffer = cpprb.PrioritizedReplayBuffer(CAPACITY, fields, **shared)
+    buffer = cpprb.PrioritizedReplayBuffer(CAPACITY, copy.deepcopy(fields), **shared)  # it writes to them
     for step, obs, next_obs, end in steps():
         buffer.add(
             step=step, obs=np.moveaxis(obs, 0, -1), next_obs=np.moveaxis(next_obs, 0, -1), done=float(end)

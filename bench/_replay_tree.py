@@ -68,13 +68,18 @@ def cpprb() -> Pair:
     return sample, update
 
 
-def tianshou() -> Pair:
+def filled_tianshou(kind: Any) -> Any:
     data = importlib.import_module("tianshou.data")
-    buffer = data.PrioritizedReplayBuffer(CAPACITY, ALPHA, BETA)
+    buffer = kind(CAPACITY, ALPHA, BETA)
     one = data.Batch(obs=0.0, act=0.0, rew=0.0, terminated=False, truncated=False, obs_next=0.0, info={})
     buffer.add(one)
     buffer._size = CAPACITY
     buffer.weight[np.arange(CAPACITY)] = raw() ** ALPHA
+    return buffer
+
+
+def tianshou() -> Pair:
+    buffer = filled_tianshou(importlib.import_module("tianshou.data").PrioritizedReplayBuffer)
 
     def sample(batch: int) -> Call:
         def run() -> tuple[Array, Array]:
@@ -219,7 +224,44 @@ def drawn_rightly(_: Any, answer: tuple[Any, Any]) -> bool:
     return bool(np.ptp(scale) < 1e-4 * scale.max())
 
 
+def adapted() -> Iterator[_harness.Case]:
+    """Tianshou's buffer on our tree and on its own: indices, weights and an update, from the same seed."""
+    try:
+        own = importlib.import_module("tianshou.data").PrioritizedReplayBuffer
+        on_ours = importlib.import_module("fastrl.integrations.tianshou").PrioritizedReplayBuffer
+    except ImportError as error:
+        print(f"left out: Tianshou's buffer, {error}")
+        return
+    for batch in BATCHES:
+        error = np.random.default_rng(batch).random(batch)
+
+        def cycle_of(kind: Any, batch: int = batch, error: Array = error) -> Call:
+            buffer = filled_tianshou(kind)
+
+            def run() -> tuple[Array, Array]:
+                index = buffer.sample_indices(batch)
+                weight = buffer.get_weight(index)
+                buffer.update_weight(index, error)
+                return index, weight
+
+            np.random.seed(0)  # noqa: NPY002  # what Tianshou draws from
+            first = run()
+            return lambda: (run(), first)[1]
+
+        yield _harness.Case(
+            name=f"Tianshou's buffer on our tree: draw {batch} of 2^20, weigh, update",
+            ours=cycle_of(on_ours),
+            peers={"on its own": cycle_of(own)},
+            agree=lambda x, y: all(np.allclose(a, b, rtol=1e-9) for a, b in zip(x, y, strict=True)),
+        )
+
+
 def cases() -> Iterator[_harness.Case]:
+    yield from tree_cases()
+    yield from adapted()
+
+
+def tree_cases() -> Iterator[_harness.Case]:
     pairs = {"ours": ours()} | built()
     for batch in BATCHES:
         calls = {name: pair[0](batch) for name, pair in pairs.items()}

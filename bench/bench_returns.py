@@ -1,182 +1,125 @@
-"""Time of the returns family beside what users run today: ``python bench/bench_returns.py``."""
+"""Time of the returns family beside what users run today: ``python bench/bench_returns.py``.
+
+Peers that are not installed are left out and named. rlax and JAX are no test dependencies of fastrl's; an
+environment with all peers of this file, and fastrl in it::
+
+    python bench/peers.py kernels
+    bench/.peers/kernels/bin/python -m pip install .
+    bench/.peers/kernels/bin/python bench/bench_returns.py
+
+``bytes`` of a case are the arrays that the op reads and writes, each once. ``[1, 1]``: the cost of a call.
+"""
 
 import _harness
 
 # isort: split
 import importlib
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-import numba
+import _returns
 import numpy as np
-from numpy.typing import NDArray
 
-from fastrl.kernels import gae
+from fastrl import kernels
 
-Array = NDArray[np.float32]
-GAMMA, LAM = 0.99, 0.95
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+)  # one thread, as the rest
 SHAPES = [(1, 1), (128, 8), (2048, 1), (128, 4096), (1024, 1024)]
-
-
-def numpy_rows(reward: Array, value: Array, last: Array, terminated: NDArray[np.bool_]) -> Array:
-    advantage = np.empty_like(reward)
-    next_value, following = last, np.zeros_like(last)
-    for t in reversed(range(len(reward))):
-        alive = np.float32(1) - terminated[t]
-        delta = reward[t] + np.float32(GAMMA) * next_value * alive - value[t]
-        following = advantage[t] = delta + np.float32(GAMMA * LAM) * alive * following
-        next_value = value[t]
-    return advantage
-
-
-@numba.njit(nogil=True)
-def numba_loop(reward: Array, value: Array, last: Array, terminated: NDArray[np.bool_]) -> Array:
-    advantage = np.empty_like(reward)
-    following = np.zeros_like(last)
-    gamma, decay = np.float32(GAMMA), np.float32(GAMMA * LAM)
-    for t in range(len(reward) - 1, -1, -1):
-        for b in range(reward.shape[1]):
-            next_value = last[b] if t == len(reward) - 1 else value[t + 1, b]
-            alive = np.float32(0) if terminated[t, b] else np.float32(1)
-            delta = reward[t, b] + gamma * alive * next_value - value[t, b]
-            following[b] = delta + decay * alive * following[b]
-            advantage[t, b] = following[b]
-    return advantage
-
-
-def sb3(reward: Array, value: Array, last: Array, terminated: NDArray[np.bool_]) -> Callable[[], Array]:
-    """Writes returns as well."""
-    gymnasium = importlib.import_module("gymnasium")
-    buffers = importlib.import_module("stable_baselines3.common.buffers")
-    torch = importlib.import_module("torch")
-    box = gymnasium.spaces.Box(-1, 1, (1,))
-    steps, batch = reward.shape
-    buffer = buffers.RolloutBuffer(steps, box, box, "cpu", LAM, GAMMA, batch)
-    buffer.rewards, buffer.values = reward, value
-    buffer.episode_starts[1:] = terminated[:-1]
-    last_value = torch.from_numpy(last)
-
-    def run() -> Array:
-        buffer.compute_returns_and_advantage(last_value, terminated[-1])
-        return buffer.advantages
-
-    return run
-
-
-def tianshou(reward: Array, value: Array, last: Array, terminated: NDArray[np.bool_]) -> Callable[[], Any]:
-    """Of flat float64 arrays, one column after the other."""
-    scan = importlib.import_module("tianshou.algorithm.algorithm_base")._gae
-    batch = reward.shape[1]
-    end = terminated.copy()
-    end[-1] = True
-    follows = np.where(terminated, 0, np.concatenate([value[1:], last[None]]))
-    flat = [
-        np.ascontiguousarray(x.T).ravel()
-        for x in (value.astype(float), follows.astype(float), reward.astype(float))
-    ]
-    end_flat = np.ascontiguousarray(end.T).ravel()
-    return lambda: scan(*flat, end_flat, GAMMA, LAM).reshape(batch, -1).T
-
-
-def rlax(reward: Array, value: Array, last: Array, terminated: NDArray[np.bool_]) -> Callable[[], Any]:
-    jax = importlib.import_module("jax")
-    one = importlib.import_module("rlax").truncated_generalized_advantage_estimation
-    scan = jax.jit(jax.vmap(lambda r, d, v: one(r, d, LAM, v), 1, 1))
-    discount = (GAMMA * ~terminated).astype(np.float32)
-    arrays = [jax.numpy.asarray(x) for x in (reward, discount, np.concatenate([value, last[None]]))]
-    return lambda: scan(*arrays).block_until_ready()
-
-
-def torchrl(name: str) -> Callable[..., Callable[[], Any]]:
-    def build(reward: Array, value: Array, last: Array, terminated: NDArray[np.bool_]) -> Callable[[], Any]:
-        torch = importlib.import_module("torch")
-        scan = getattr(importlib.import_module("torchrl.objectives.value.functional"), name)
-        follows = np.concatenate([value[1:], last[None]])
-        tensors = [
-            torch.from_numpy(np.ascontiguousarray(x.T))[..., None]
-            for x in (value, follows, reward, terminated)
-        ]
-        return lambda: scan(GAMMA, LAM, *tensors, tensors[-1])[0][..., 0].T
-
-    return build
-
-
-def torch_rows(reward: Array, value: Array, last: Array, terminated: NDArray[np.bool_]) -> Callable[[], Any]:
-    """The loop of single-file implementations."""
-    torch = importlib.import_module("torch")
-    r, v, last_value, ended = (torch.from_numpy(x) for x in (reward, value, last, terminated))
-
-    def run() -> Any:
-        advantage = torch.zeros_like(r)
-        next_value, following = last_value, torch.zeros_like(last_value)
-        for t in reversed(range(len(r))):
-            alive = 1.0 - ended[t].float()
-            delta = r[t] + GAMMA * next_value * alive - v[t]
-            advantage[t] = following = delta + GAMMA * LAM * alive * following
-            next_value = v[t]
-        return advantage
-
-    return run
-
-
-def ours_on_tensors(
-    reward: Array, value: Array, last: Array, terminated: NDArray[np.bool_]
-) -> Callable[[], Any]:
-    torch = importlib.import_module("torch")
-    tensors = [torch.from_numpy(x) for x in (reward, value, last, terminated)]
-    return lambda: gae(*tensors)
-
-
-BUILDERS = {
-    "ours, torch tensors": ours_on_tensors,
-    "SB3 RolloutBuffer": sb3,
-    "tianshou numba, flat float64": tianshou,
-    "rlax jit": rlax,
-    "torchrl loop": torchrl("generalized_advantage_estimate"),
-    "torchrl vectorized": torchrl("vec_generalized_advantage_estimate"),
-    "torch row loop": torch_rows,
+COMPILED_STEPS, COMPILED_BATCH = 128, 8
+# Arrays of each op, and the bytes an element that they have: 4 a real, 1 a flag, and the results.
+ARRAYS = {
+    "gae": (("reward", "value", "last", "terminated"), 13),
+    "td_lambda": (("reward", "next_value", "terminated"), 13),
+    "discounted": (("reward", "terminated"), 9),
+    "n_step": (("reward", "next_value", "terminated"), 13),
+    "vtrace": (("log_rho", "reward", "value", "next_value", "terminated"), 25),
+    "retrace": (("log_rho", "reward", "value", "next_value", "terminated"), 21),
+    "q_lambda": (("reward", "next_value", "greedy", "terminated"), 14),
 }
+OPTIONS: dict[str, dict[str, Any]] = {"n_step": {"n": _returns.N}}
+
+
+def rollout(steps: int, batch: int) -> _returns.Data:
+    rng = np.random.default_rng(0)
+    reward, value, log_rho = rng.normal(size=(3, steps, batch)).astype(np.float32)
+    last = rng.normal(size=batch).astype(np.float32)
+    return _returns.Data(
+        reward, value, last, rng.random((steps, batch)) < 0.01, log_rho / 4, rng.random((steps, batch)) < 0.9
+    )
 
 
 def agree(ours: Any, peer: Any) -> bool:
-    ours, peer = np.asarray(ours), np.asarray(peer)
+    pairs = zip(ours, peer, strict=True) if isinstance(ours, tuple) else [(ours, peer)]
+    return all(_close(np.asarray(x), np.asarray(y)) for x, y in pairs)
+
+
+def _close(ours: Any, peer: Any) -> bool:
     return ours.shape == peer.shape and np.allclose(ours, peer, rtol=1e-4, atol=1e-4 * np.abs(ours).max())
 
 
-def present(name: str) -> bool:
-    row = np.zeros((1, 1), np.float32)
+def present() -> dict[str, dict[str, _returns.Builder]]:
+    """The peers whose packages are here."""
+    found: dict[str, dict[str, _returns.Builder]] = {}
+    for op, builders in _returns.PEERS.items():
+        found[op] = {}
+        for name, build in builders.items():
+            try:
+                build(rollout(8, 1))
+            except ImportError as error:
+                print(f"left out: {op}, {name}: {error}")
+            else:
+                found[op][name] = build
+    return found
+
+
+def ours(op: str, data: _returns.Data) -> dict[str, Callable[[], Any]]:
+    """Into a new array, into one that is there, of tensors, and of arrays that are [B, T] in memory."""
+    names, _ = ARRAYS[op]
+    arrays = [getattr(data, name) for name in names]
+    call = partial(getattr(kernels, op), **OPTIONS.get(op, {}))
+    shape = data.reward.shape
+    buffers = [np.empty(shape, np.float32) for _ in range(2)]
+    out = tuple(buffers) if op == "vtrace" else buffers[0]
+    by_sequence = [np.ascontiguousarray(x.T).T for x in arrays]
+    turned = [np.empty(shape[::-1], np.float32).T for _ in range(2)]
+    out_turned = tuple(turned) if op == "vtrace" else turned[0]
+    variants: dict[str, Callable[[], Any]] = {
+        "ours": lambda: call(*arrays),
+        "ours, out=": lambda: call(*arrays, out=out),
+        "ours, [B, T] in memory, out=": lambda: call(*by_sequence, out=out_turned),
+    }
+    if op == "gae":
+        full = [data.reward, data.value, data.next_value, data.terminated]
+        variants["ours, next_value [T, B]"] = lambda: call(*full)
     try:
-        BUILDERS[name](row, row, row[0], row.astype(bool))
-    except ImportError as error:
-        print(f"left out: {name}, {error}")
-        return False
-    return True
+        torch = importlib.import_module("torch")
+    except ImportError:
+        return variants
+    tensors = [torch.from_numpy(x) for x in arrays]
+    return variants | {"ours, torch tensors": lambda: call(*tensors)}
 
 
 def cases() -> Iterator[_harness.Case]:
-    builders = {name: build for name, build in BUILDERS.items() if present(name)}
-    for steps, batch in SHAPES:
-        rng = np.random.default_rng(0)
-        reward, value = rng.normal(size=(2, steps, batch)).astype(np.float32)
-        last = rng.normal(size=batch).astype(np.float32)
-        terminated = rng.random((steps, batch)) < 0.01
-        rollout = (reward, value, last, terminated)
-        out = np.empty_like(reward)
-        follows = np.concatenate([value[1:], last[None]])
-        peers: dict[str, Callable[[], Any]] = {
-            "ours, out=": lambda rollout=rollout, out=out: gae(*rollout, out=out),
-            "ours, next_value [T, B]": lambda x=(reward, value, follows, terminated): gae(*x),
-            "numpy row loop": lambda rollout=rollout: numpy_rows(*rollout),
-            "numba loop": lambda rollout=rollout: numba_loop(*rollout),
-        }
-        peers |= {name: build(*rollout) for name, build in builders.items()}
-        yield _harness.Case(
-            name=f"gae float32 [{steps}, {batch}], advantages only, 1 % terminated",
-            ours=lambda rollout=rollout: gae(*rollout),
-            peers=peers,
-            agree=agree,
-            bytes=13 * steps * batch,  # reads reward, value, terminated; writes the advantage
-        )
+    peers = present()
+    for op, (_, size) in ARRAYS.items():
+        for steps, batch in SHAPES:
+            data = rollout(steps, batch)
+            mine = ours(op, data)
+            others = {
+                name: build(data)
+                for name, build in peers[op].items()
+                if "torch.compile" not in name or (steps <= COMPILED_STEPS and batch <= COMPILED_BATCH)
+            }
+            yield _harness.Case(
+                name=f"{op} float32 [{steps}, {batch}], 1 % terminated",
+                ours=mine.pop("ours"),
+                peers=mine | others,
+                agree=agree,
+                bytes=size * steps * batch,
+            )
 
 
 if __name__ == "__main__":

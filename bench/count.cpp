@@ -8,18 +8,21 @@
 
 #include "area_weights.h"
 #include "dispatch.h"
+#include "distributional.h"
 #include "distributions.h"
 #include "envs.h"
 #include "losses.h"
 #include "network_plan.h"
 #include "normalizers.h"
 #include "returns.h"
+#include "sum_tree.h"
 
 namespace fastrl {
 FASTRL_DISPATCH(ReturnsTable, returns)
 FASTRL_DISPATCH(EnvsTable, envs)
 FASTRL_DISPATCH(EnvsTable, envs_fast)
 FASTRL_DISPATCH(LossesTable, losses)
+FASTRL_DISPATCH(DistributionalTable, distributional)
 FASTRL_DISPATCH(DistributionsTable, distributions)
 FASTRL_DISPATCH(NetworkTable, network)
 FASTRL_DISPATCH(NormalizeTable, normalize)
@@ -76,20 +79,44 @@ void count_network() {
   count("network polyak", [&] { network().polyak(target.data(), params.data(), size, 0.005f); });
 }
 
-template <class Real>
-void count_gae(const char* name, void (*gae)(const Gae<Real>&, const View<Real>&, const Span&)) {
+void count_returns() {
   const int64_t steps = 128, batch = 256, size = steps * batch;
-  const auto reward = random<Real>(size), value = random<Real>(size), next_value = random<Real>(size);
+  const auto a = random(size), b = random(size), c = random(size), d = random(size);
+  const auto wide = random<double>(size);
   std::vector<uint8_t> terminated(size), truncated(size);
   for (int64_t i = 0; i < size; i += 97) terminated[i] = 1;
   for (int64_t i = 0; i < size; i += 101) truncated[i] = 1;
-  std::vector<Real> out(size);
   const auto view = [&](const auto& x) {
     return View<const typename std::decay_t<decltype(x)>::value_type>{x.data(), batch, 1};
   };
-  const Gae<Real> arguments{view(reward),    view(value), view(next_value), view(terminated),
-                            view(truncated), Real(0.99),  Real(0.95)};
-  count(name, [&] { gae(arguments, {out.data(), batch, 1}, {0, steps, steps, batch}); });
+  const auto flags = view(terminated), cut = view(truncated);
+  Floats out(size), other(size);
+  std::vector<double> wide_out(size);
+  const Span all{0, steps, steps, batch};
+  const View<float> y{out.data(), batch, 1};
+  const Constant<float> gamma{0.99f}, lam{0.95f};
+  const auto& f32 = returns().f32;
+  const Gae<float> gae{view(a), view(b), view(c), flags, cut, 0.99f, 0.94f};
+  count("returns gae_f32", [&] { f32.gae.plain(gae, y, all); });
+  const Gae<double> gae_f64{view(wide), view(wide), view(wide), flags, cut, 0.99, 0.94};
+  count("returns gae_f64", [&] { returns().f64.gae.plain(gae_f64, {wide_out.data(), batch, 1}, all); });
+  const TdLambda<float, Constant<float>> td_lambda{view(a), view(b), flags, cut, gamma, lam};
+  count("returns td_lambda_f32", [&] { f32.td_lambda.plain(td_lambda, y, all); });
+  count("returns td_lambda_f32 masked", [&] { f32.td_lambda.masked({td_lambda, flags}, y, all); });
+  const Discounted<float, Constant<float>, false> discounted{view(a), view(a), flags, cut, gamma};
+  count("returns discounted_f32", [&] { f32.discounted.plain(discounted, y, all); });
+  const View<float> advantage{other.data(), batch, 1};
+  const VTrace<float> vtrace{view(a),   view(b), view(c), view(d), flags, cut,
+                             advantage, 0.99f,   0.94f,   1.0f,    1.0f,  1.0f};
+  count("returns vtrace_f32", [&] { f32.vtrace.plain(vtrace, y, all); });
+  const Retrace<float> retrace{view(a), view(b), view(c), view(d), flags, cut, 0.99f, 0.94f};
+  count("returns retrace_f32", [&] { f32.retrace.plain(retrace, y, all); });
+  const QLambda<float> q_lambda{view(a), view(b), flags, flags, cut, 0.99f, 0.95f};
+  count("returns q_lambda_f32", [&] { f32.q_lambda.plain(q_lambda, y, all); });
+  const Floats power{1.0f, 0.99f, 0.9801f, 0.9703f, 0.9606f, 0.951f};
+  Floats scratch(5 * kNStepColumns);
+  const NStep<float> n_step{view(a), view(b), flags, cut, power.data(), scratch.data(), 5};
+  count("returns n_step_f32", [&] { f32.n_step.plain(n_step, y, all); });
 }
 
 void count_losses_and_distributions() {
@@ -151,6 +178,56 @@ struct Ring {
   }
 };
 
+// 51 atoms of 6 actions as on Atari, and QR-DQN's 200 quantiles.
+void count_distributional() {
+  const int64_t batch = 64, actions = 6, n = 51, quantiles = 200;
+  std::vector<double> z;
+  for (int64_t i = 0; i < n; ++i) z.push_back(-10 + 0.4 * static_cast<double>(i));
+  const Atoms atoms{z.data(), n, true};
+  Floats probs = random(batch * n), out(static_cast<size_t>(batch * n));
+  for (float& p : probs) p = (p + 1) / n;
+  const Floats reward = random(batch), logits = random(batch * actions * n),
+               next = random(batch * actions * n);
+  const Bellman<float> bellman{{reward.data(), 1, 0}, {nullptr, 0, 0}, {nullptr, 0, 0}, 0.99};
+  count("distributional c51_project 64", [&] {
+    distributional().c51_project_f32(
+        {batch, atoms, atoms, {probs.data(), n, 1}, bellman, {out.data(), n, 1}});
+  });
+  const std::vector<int64_t> action(static_cast<size_t>(batch), 3);
+  Floats loss(static_cast<size_t>(batch)), gradient(static_cast<size_t>(batch * actions * n));
+  const Blocks<const float> now{logits.data(), actions * n, n}, after{next.data(), actions * n, n};
+  count("distributional c51_loss 64", [&] {
+    distributional().c51_loss({batch,
+                               actions,
+                               actions,
+                               atoms,
+                               now,
+                               after,
+                               after,
+                               {action.data(), 1, 0},
+                               bellman,
+                               false,
+                               1.0,
+                               loss.data(),
+                               gradient.data()});
+  });
+  const Floats theta = random(batch * quantiles), target = random(batch * quantiles), tau = random(quantiles);
+  Floats slope(static_cast<size_t>(batch * quantiles));
+  count("distributional quantile_huber 64", [&] {
+    distributional().quantile_huber({batch,
+                                     quantiles,
+                                     quantiles,
+                                     {theta.data(), quantiles, 1},
+                                     {target.data(), quantiles, 1},
+                                     {tau.data(), 0, 1},
+                                     1.0,
+                                     1.0 / quantiles,
+                                     1.0,
+                                     loss.data(),
+                                     slope.data()});
+  });
+}
+
 // A step of 256 environments with observations of four numbers.
 // A screen of ALE's, and the stacks of 64 environments of 17 floats.
 void count_frames() {
@@ -191,6 +268,29 @@ void count_normalizers() {
   count("normalize reward 256", [&] { rewards.normalize(reward.data(), batch, out.data()); });
 }
 
+// Random items of 2^16; two batch sizes.
+void count_sum_tree() {
+  const int64_t capacity = 1 << 16;
+  SumTree tree(capacity);
+  tree.fill(0, capacity, 1.0);
+  for (const int64_t batch : {32, 1024}) {
+    const std::string size = std::to_string(batch);
+    std::vector<int64_t> index, drawn(batch);
+    for (const float x : random(batch)) index.push_back(static_cast<int64_t>((x + 1) * 0.5 * (capacity - 1)));
+    Floats priority = random(batch), weight(batch);
+    for (float& x : priority) x += 1.5f;
+    std::vector<double> leaf(batch);
+    double largest = 0;
+    count(("sum_tree leaves " + size).c_str(),
+          [&] { to_leaves(priority.data(), batch, 1e-6, 0.6, leaf.data(), &largest); });
+    count(("sum_tree set " + size).c_str(), [&] { tree.set(index.data(), leaf.data(), batch); });
+    count(("sum_tree sample " + size).c_str(),
+          [&] { tree.sample(1, 2, batch, true, drawn.data(), leaf.data()); });
+    count(("sum_tree weights " + size).c_str(),
+          [&] { importance_weights(leaf.data(), batch, 0.4, 0.5, weight.data()); });
+  }
+}
+
 // 64 steps of every environment; about one episode of CartPole in two ends.
 void count_envs(EnvMode mode, const EnvsTable& table) {
   const int64_t n = 64;
@@ -223,11 +323,12 @@ int main() {
 #endif
   std::printf("%s, glibc %s\n", compiler, gnu_get_libc_version());
   count_network();
-  count_gae("returns gae_f32", returns().f32.gae.plain);
-  count_gae("returns gae_f64", returns().f64.gae.plain);
+  count_returns();
   count_losses_and_distributions();
   count_normalizers();
   count_frames();
+  count_sum_tree();
+  count_distributional();
   count_envs(EnvMode::exact, envs());
   count_envs(EnvMode::fast, envs_fast());
 }

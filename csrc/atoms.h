@@ -34,10 +34,9 @@ FASTRL_INLINE float total(vfloat x) {
   return reduce(x, [](vquarter a, vquarter b) __attribute__((always_inline)) { return a + b; });
 }
 
-// NaN where a lane is.
+// A NaN may be passed over.
 FASTRL_INLINE float highest(vfloat x) {
-  return reduce(
-      x, [](vquarter a, vquarter b) __attribute__((always_inline)) { return (a > b) | (a != a) ? a : b; });
+  return reduce(x, [](vquarter a, vquarter b) __attribute__((always_inline)) { return a > b ? a : b; });
 }
 
 // Calls body(i, fresh) for vectors x[i, i + kLanes) that cover [0, n). The last begins before where the one

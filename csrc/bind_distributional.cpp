@@ -1,10 +1,12 @@
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cmath>
-#include <initializer_list>
+#include <cstdint>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "array.h"
@@ -26,7 +28,7 @@ constexpr int64_t kReleaseGil = 8192;  // atoms or pairs, some microseconds
 // The family's checks in Python say better what is wrong, and take as long as a small kernel: they run only
 // where one here has failed.
 template <class Work>
-py::object explained(const char* check, const py::args& arguments, const Work& work) {
+py::object explained(const char* check, const py::Args<py::object>& arguments, const Work& work) {
   try {
     return work();
   } catch (const std::exception&) {
@@ -124,8 +126,19 @@ py::object matrix_for(py::handle out, py::ssize_t rows, py::ssize_t columns, boo
                                                 : new_array<float>(rows, columns));
 }
 
+// Whether the two may share memory: by the range of their addresses, as numpy.may_share_memory does.
 bool overlap(const py::array& x, const py::array& y) {
-  return py::module_::import("numpy").attr("may_share_memory")(x, y).cast<bool>();
+  const auto range = [](const py::array& array) {
+    auto low = reinterpret_cast<intptr_t>(array.data()), high = low + array.itemsize();
+    for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+      const py::ssize_t reach = (array.shape(axis) - 1) * array.strides(axis);
+      (reach < 0 ? low : high) += reach;
+    }
+    return std::make_pair(low, high);
+  };
+  if (x.size() == 0 || y.size() == 0) return false;
+  const auto a = range(x), b = range(y);
+  return a.first < b.second && b.first < a.second;
 }
 
 template <class Real>
@@ -163,7 +176,7 @@ py::object c51_project_of(py::handle probs, py::handle reward, py::handle discou
   return run(Support(target_support, py::none(), py::none(), -1, op, "target_support", exact));
 }
 
-py::object c51_project(const py::args& args) {
+py::object c51_project(const py::Args<py::object>& args) {
   return explained("require_projection", args, [&] {
     if (args.size() != 10) throw std::invalid_argument("c51_project: takes 10 arguments");
     if (py::isinstance<py::array_t<double>>(args[0]))
@@ -199,7 +212,7 @@ double scale_of(py::handle scale, py::ssize_t batch, const char* op) {
   return value;
 }
 
-py::object c51_loss_of(const py::args& args) {
+py::object c51_loss_of(const py::Args<py::object>& args) {
   const char* op = "c51_loss";
   const py::handle action = args[1], kl = args[11], scale = args[12];
   const py::array logits = rows_without_gaps(args[0], op, "logits");
@@ -253,14 +266,14 @@ py::object c51_loss_of(const py::args& args) {
   return py::make_tuple(loss, d_logits);
 }
 
-py::object c51_loss(const py::args& args) {
+py::object c51_loss(const py::Args<py::object>& args) {
   return explained("require_c51_loss", args, [&] {
     if (args.size() != 14) throw std::invalid_argument("c51_loss: takes 14 arguments");
     return c51_loss_of(args);
   });
 }
 
-py::object quantile_huber_of(const py::args& args) {
+py::object quantile_huber_of(const py::Args<py::object>& args) {
   const char* op = "quantile_huber";
   const py::handle taus = args[2], out = args[6];
   const py::array quantiles = array_of<const float>(args[0], op, "quantiles", 2);
@@ -306,14 +319,14 @@ py::object quantile_huber_of(const py::args& args) {
   return py::make_tuple(loss, gradient);
 }
 
-py::object quantile_huber(const py::args& args) {
+py::object quantile_huber(const py::Args<py::object>& args) {
   return explained("require_quantile_huber", args, [&] {
     if (args.size() != 7) throw std::invalid_argument("quantile_huber: takes 7 arguments");
     return quantile_huber_of(args);
   });
 }
 
-py::object expectation(const py::args& args) {
+py::object expectation(const py::Args<py::object>& args) {
   return explained("require_expectation", args, [&] {
     const char* op = "expectation";
     if (args.size() != 5) throw std::invalid_argument("expectation: takes 5 arguments");
@@ -330,7 +343,7 @@ py::object expectation(const py::args& args) {
   });
 }
 
-py::object hl_gauss(const py::args& args) {
+py::object hl_gauss(const py::Args<py::object>& args) {
   return explained("require_hl_gauss", args, [&] {
     const char* op = "hl_gauss";
     if (args.size() != 6) throw std::invalid_argument("hl_gauss: takes 6 arguments");

@@ -19,6 +19,8 @@
 #include "replay_arguments.h"
 #include "replay_batch.h"
 #include "replay_rows.h"
+#include "replay_sequences.h"
+#include "replay_shards.h"
 
 namespace fastrl {
 namespace {
@@ -61,7 +63,7 @@ class PyReplay {
     if (steps < 1 || streams < 1 || steps > kMostRows / streams || window < 1)
       throw py::value_error("replay: size must be in [num_envs, 2^31], and n >= 1");
     std::vector<ReplayField> places;
-    for (const py::tuple field : fields) {
+    for (const py::tuple& field : fields) {
       const auto name = field[0].cast<std::string>(), at = field[3].cast<std::string>();
       NamedField named = NamedFields::plain(name.c_str(), py::dtype::from_args(field[1]));
       named.shape = field[2].cast<std::vector<Py_intptr_t>>();
@@ -93,8 +95,10 @@ class PyReplay {
         if (after.bytes != place.bytes)
           throw py::value_error("replay: a field and the one that follows it must be alike");
       }
-      stores.push_back(std::make_unique<FrameStore>(
-          FrameStore::Layout{streams, steps, stack, named.bytes / stack, named.itemsize, last}));
+      auto store = std::make_unique<FrameStore>(
+          FrameStore::Layout{streams, steps, stack, named.bytes / stack, named.itemsize, last});
+      frames_.push_back(store.get());
+      stores.push_back(std::move(store));
     }
     replay_ = std::make_unique<Replay>(ReplayOptions{steps, streams, window, gamma, seed}, std::move(places),
                                        std::move(stores), priorities ? &chosen : nullptr);
@@ -211,8 +215,10 @@ class PyReplay {
     guarded<Writing>(replay_->capacity(), [&] { replay_->clear(); });
   }
 
+  ReplayParts parts() { return {*replay_, lock_, fields_, frames_}; }
   int64_t stored() { return looked_at(&Replay::stored); }
   int64_t next_row() { return looked_at(&Replay::next_row); }
+  int64_t added() { return looked_at(&Replay::added); }
   double max_priority() { return looked_at(&Replay::max_priority); }
   int64_t capacity() const { return replay_->capacity(); }
   int64_t bytes() { return looked_at(&Replay::bytes); }
@@ -258,8 +264,8 @@ class PyReplay {
       throw py::value_error("load_state: added must be whole steps of all environments");
     const int64_t n = std::min(to.added, replay_->capacity());
     const auto* flag = column<uint8_t>(flags, n, "flags");
-    if (std::any_of(flag, flag + n, [](uint8_t x) { return x > (kTerminated | kTruncated); }))
-      throw py::value_error("load_state: flags must be at most 3");
+    if (std::any_of(flag, flag + n, [this](uint8_t x) { return x > replay_->largest_flag(); }))
+      throw py::value_error("load_state: flags must be flags");
     const double* leaf = nullptr;
     if (replay_->prioritized()) {
       leaf = column<double>(leaves, n, "leaves");
@@ -335,6 +341,7 @@ class PyReplay {
   int64_t row_bytes_ = 0;
   ReplayLock lock_;
   std::unique_ptr<Replay> replay_;
+  std::vector<FrameStore*> frames_;  // its stores
 };
 
 }  // namespace
@@ -357,8 +364,31 @@ void register_replay(py::module_& m) {
       .def("clear", &PyReplay::clear)
       .def("state", &PyReplay::state)
       .def("restore", &PyReplay::restore)
+      .def("keep_sequences", [](PyReplay& self, int64_t length, int64_t stride,
+                                int ends) { keep_sequences(self.parts(), length, stride, ends); })
+      .def("sample_sequences",
+           [](PyReplay& self, int64_t n, double beta, bool stratified, int scale) {
+             return sample_sequences(self.parts(), n, beta, stratified, scale);
+           })
+      .def("outline", [](PyReplay& self) { return replay_outline(self.parts()); })
+      .def("rows", [](PyReplay& self, int64_t added, int64_t first,
+                      int64_t last) { return replay_rows(self.parts(), added, first, last); })
+      .def("frames", [](PyReplay& self, int64_t added, size_t field, int64_t env, int64_t first,
+                        int64_t last) { return replay_frames(self.parts(), added, field, env, first, last); })
+      .def("check_load",
+           [](PyReplay& self, const ReplayOutline& outline) { check_outline(self.parts(), outline); })
+      .def("begin_load", [](PyReplay& self) { begin_replay(self.parts()); })
+      .def("load_rows", [](PyReplay& self, int64_t first,
+                           const ReplayRows& rows) { put_replay_rows(self.parts(), first, rows); })
+      .def("load_frames",
+           [](PyReplay& self, size_t field, int64_t env, int64_t first, py::handle frames) {
+             put_replay_frames(self.parts(), field, env, first, frames);
+           })
+      .def("end_load",
+           [](PyReplay& self, const ReplayOutline& outline) { end_replay(self.parts(), outline); })
       .def_property_readonly("stored", &PyReplay::stored)
       .def_property_readonly("next_row", &PyReplay::next_row)
+      .def_property_readonly("added", &PyReplay::added)
       .def_property_readonly("max_priority", &PyReplay::max_priority)
       .def_property_readonly("capacity", &PyReplay::capacity)
       .def_property_readonly("bytes", &PyReplay::bytes);

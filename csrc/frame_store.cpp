@@ -137,9 +137,9 @@ const uint8_t* FrameStore::frame_of(const Stream& stream, int64_t reference, int
   return frame(stream, newest(reference) - std::min(layout_.stack - 1 - slot, older(reference)));
 }
 
-bool FrameStore::refers(const Stream& stream, int64_t reference) const {
-  return reference >= 0 && older(reference) < layout_.stack && oldest(reference) >= stream.first &&
-         newest(reference) < stream.end;
+bool FrameStore::refers(const Extent& held, int64_t reference) const {
+  return reference >= 0 && older(reference) < layout_.stack && oldest(reference) >= held.first &&
+         newest(reference) < held.end;
 }
 
 // Writing
@@ -312,28 +312,45 @@ void FrameStore::read_frames(int64_t env, int64_t first, int64_t count, void* ou
                 static_cast<size_t>(layout_.frame_bytes));
 }
 
-void FrameStore::restore_frames(int64_t env, int64_t first, int64_t count, const void* frames) {
-  Stream& stream = streams_[static_cast<size_t>(env)];
-  if (stream.first == stream.end) stream.first = stream.end = first;
-  push(stream, static_cast<const uint8_t*>(frames), count);
+bool FrameStore::consistent(const Extent* extents, const Row* rows, int64_t n, const int64_t* tails,
+                            bool pairs) const {
+  const int64_t envs = layout_.num_envs;
+  for (int64_t env = 0; env < envs; ++env) {
+    const Extent& held = extents[env];
+    if (held.first < 0 || held.end < held.first) return false;
+    if (tails[env] == kNone ? n > 0 : !refers(held, tails[env])) return false;
+    int64_t before = held.first;  // what is released for a row is needed by no later one
+    for (int64_t row = env; row < n; row += envs) {
+      const Row& x = rows[row];
+      if (!refers(held, x.obs) || oldest(x.obs) < before) return false;
+      before = oldest(x.obs);
+      if (pairs ? !refers(held, x.next_obs) || oldest(x.next_obs) < before : x.next_obs != kNone)
+        return false;
+    }
+    if (n > 0 && oldest(tails[env]) < before) return false;
+  }
+  return true;
 }
 
-bool FrameStore::restore_rows(const Row* rows, const int64_t* tails) {
-  const int64_t envs = layout_.num_envs;
-  bool right = true;
-  for (int64_t env = 0; env < envs; ++env) {
+bool FrameStore::restore_frames(int64_t env, int64_t first, int64_t count, const void* frames) {
+  Stream& stream = streams_[static_cast<size_t>(env)];
+  if (stream.first == stream.end) stream.first = stream.end = first;
+  if (stream.end != first) return false;
+  push(stream, static_cast<const uint8_t*>(frames), count);
+  return true;
+}
+
+bool FrameStore::restore_rows(int64_t first, int64_t n, const Extent* extents, const Row* rows,
+                              const int64_t* tails) {
+  for (int64_t env = 0; env < layout_.num_envs; ++env) {
     Stream& stream = streams_[static_cast<size_t>(env)];
-    right = right && (tails[env] == kNone || refers(stream, tails[env]));
+    const Extent& held = extents[env];
+    if (stream.first == stream.end && held.first == held.end) stream.first = stream.end = held.first;
+    if (stream.first != held.first || stream.end != held.end) return false;
     stream.tail = tails[env];
   }
-  for (int64_t row = 0; row < this->rows() && right; ++row) {
-    const Stream& stream = streams_[static_cast<size_t>(row % envs)];
-    const Row& x = rows[row];
-    right = (x.obs == kNone || refers(stream, x.obs)) && (x.next_obs == kNone || refers(stream, x.next_obs));
-    rows_[static_cast<size_t>(row)] = x;
-  }
-  if (!right) clear();
-  return right;
+  for (int64_t i = 0; i < n; ++i) rows_[static_cast<size_t>((first + i) % this->rows())] = rows[i];
+  return true;
 }
 
 }  // namespace fastrl

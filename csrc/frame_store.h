@@ -59,10 +59,12 @@ class FrameStore final : public FieldStore {
   const Row* row_data() const { return rows_.data(); }
   int64_t tail(int64_t env) const { return streams_[env].tail; }
 
-  // For loading into a cleared store: the frames of each stream in order, then its rows and tails. Returns
-  // false, and is left cleared, if a reference is not to a held frame.
-  void restore_frames(int64_t env, int64_t first, int64_t count, const void* frames);
-  bool restore_rows(const Row* rows, const int64_t* tails);
+  // For loading: whether n rows of whole steps, the oldest first, refer to frames in these extents, in order.
+  bool consistent(const Extent* extents, const Row* rows, int64_t n, const int64_t* tails, bool pairs) const;
+  // Into a cleared store: the frames of each stream in order (false: they are not), then the rows from
+  // `first` on in the ring, which are consistent (false: other frames were given).
+  bool restore_frames(int64_t env, int64_t first, int64_t count, const void* frames);
+  bool restore_rows(int64_t first, int64_t n, const Extent* extents, const Row* rows, const int64_t* tails);
 
  private:
   struct Stream {
@@ -79,7 +81,7 @@ class FrameStore final : public FieldStore {
   bool equal(const Stream& stream, const uint8_t* stack, int64_t shift) const;
   void push(Stream& stream, const uint8_t* frames, int64_t count);
   void release(Stream& stream, int64_t first);
-  bool refers(const Stream& stream, int64_t reference) const;
+  bool refers(const Extent& held, int64_t reference) const;
 
   Layout layout_;
   int shift_;  // frames of a block, as a power of two

@@ -96,33 +96,19 @@ int64_t Replay::bytes() const {
   return bytes;
 }
 
-double Replay::max_priority() const { return max_priority_; }
-
-double Replay::new_leaf() {
-  double leaf = largest_ == nullptr ? 0 : largest_->get(tree_->leaves()), unused = 0;
-  if (leaf > 0) return leaf;
-  const double priority = largest_ == nullptr ? max_priority_ : 1;
-  fastrl::to_leaves(&priority, 1, priorities_.eps, priorities_.alpha, &leaf, &unused);
-  return leaf;
-}
-
-template <class Row, class Change>
-void Replay::change_leaves(int64_t n, Row row, Change change) {
-  if (largest_ != nullptr)
-    for (int64_t i = 0; i < n; ++i) largest_->before(row(i), tree_->get(row(i)));
-  change();
-  if (largest_ != nullptr)
-    for (int64_t i = 0; i < n; ++i) largest_->after(row(i), tree_->get(row(i)));
-}
-
 int64_t Replay::add(int64_t n, const char* const* field, const uint8_t* flags, const double* leaf,
                     double largest) {
   const int64_t first = next_;
   const double common = tree_ != nullptr && leaf == nullptr ? new_leaf() : 0;
   for (int64_t done = 0; done < n;) {
-    const int64_t rows = std::min(n - done, capacity_ - next_);
+    int64_t rows = std::min(n - done, capacity_ - next_);
+    const bool marks = starts_ != nullptr && leaf == nullptr;
+    if (marks) rows = options_.streams;  // sequences that a step completes begin before the next is written
     write(next_, rows, field, done, flags + done);
-    if (tree_ != nullptr) write_leaves(rows, leaf == nullptr ? nullptr : leaf + done, common);
+    if (marks)
+      mark_starts(common);
+    else if (tree_ != nullptr)
+      write_leaves(rows, leaf == nullptr ? nullptr : leaf + done, common);
     next_ = next_ + rows == capacity_ ? 0 : next_ + rows;
     added_ += rows;
     stored_ = std::min(capacity_, added_);
@@ -132,20 +118,15 @@ int64_t Replay::add(int64_t n, const char* const* field, const uint8_t* flags, c
   return first;
 }
 
-void Replay::write_leaves(int64_t n, const double* leaf, double common) {
-  const auto place = [&](int64_t i) { return next_ + i; };
-  change_leaves(n, place, [&] {
-    if (leaf == nullptr) return tree_->fill(next_, n, common);
-    int64_t row[kBlock];
-    for (int64_t begin = 0; begin < n; begin += kBlock) {
-      const int64_t m = std::min(kBlock, n - begin);
-      for (int64_t i = 0; i < m; ++i) row[i] = place(begin + i);
-      tree_->set(row, leaf + begin, m);
-    }
-  });
+void Replay::keep_sequences(const SequenceStarts::Options& options) {
+  starts_ = std::make_unique<SequenceStarts>(options);
 }
 
 void Replay::write(int64_t first, int64_t n, const char* const* field, int64_t source, const uint8_t* flags) {
+  if (field == nullptr) {
+    std::memcpy(flags_.data() + first, flags, static_cast<size_t>(n));
+    return;
+  }
   const auto from = [&](int f) {
     return f < 0 ? nullptr : field[f] + source * fields_[static_cast<size_t>(f)].bytes;
   };
@@ -158,27 +139,45 @@ void Replay::write(int64_t first, int64_t n, const char* const* field, int64_t s
     }
   }
   for (const auto& store : stores_) store->commit(first, n);
+  write_columns(first, n, field, source);
+  std::memcpy(flags_.data() + first, flags, static_cast<size_t>(n));
+}
+
+void Replay::write_columns(int64_t first, int64_t n, const char* const* field, int64_t source) {
   for (size_t f = 0; f < fields_.size(); ++f) {
     const ReplayField& to = fields_[f];
     if (to.store >= 0) continue;
     scatter_rows(field[f] + source * to.bytes, to.bytes, n, to.base + first * to.stride, to.stride);
   }
-  std::memcpy(flags_.data() + first, flags, static_cast<size_t>(n));
+}
+
+void Replay::put_rows(int64_t first, int64_t n, const char* const* field) {
+  for (int64_t done = 0; done < n;) {
+    const int64_t row = (first + done) % capacity_, rows = std::min(n - done, capacity_ - row);
+    write_columns(row, rows, field, done);
+    done += rows;
+  }
 }
 
 void Replay::end_episode(int64_t stream) {
   if (stored_ == 0) return;
   const int64_t row = (next_ == 0 ? capacity_ : next_) - options_.streams + stream;
-  if (flags_[static_cast<size_t>(row)] != 0) return;
-  flags_[static_cast<size_t>(row)] = kTruncated;
+  uint8_t& flag = flags_[static_cast<size_t>(row)];
+  if ((flag & kEnds) != 0) return;
+  flag |= kTruncated;
+  if (starts_ != nullptr) starts_->end_episode(stream);
 }
 
 void Replay::clear() {
-  if (tree_ != nullptr)
-    change_leaves(stored_, [](int64_t i) { return i; }, [&] { tree_->fill(0, stored_, 0); });
-  stored_ = next_ = added_ = 0;
-  max_priority_ = 1;
+  clear_rows();
   for (const auto& store : stores_) store->clear();
+}
+
+void Replay::clear_rows() {
+  if (tree_ != nullptr) clear_leaves();
+  stored_ = next_ = added_ = 0;
+  if (starts_ != nullptr) starts_->clear();
+  max_priority_ = 1;
 }
 
 void Replay::draw(int64_t n, bool replacement, int64_t* row) const {
@@ -225,7 +224,7 @@ void Replay::windows(const int64_t* row, int64_t n, int64_t* last, int64_t* leng
   const int64_t newest = (next_ == 0 ? capacity_ : next_) - streams;  // of stream 0
   for (int64_t i = 0; i < n; ++i) {
     int64_t at = row[i], k = 1;
-    while (k < options_.window && flags_[static_cast<size_t>(at)] == 0 &&
+    while (k < options_.window && (flags_[static_cast<size_t>(at)] & kEnds) == 0 &&
            static_cast<uint64_t>(at - newest) >= static_cast<uint64_t>(streams)) {
       at += streams;
       if (at >= capacity_) at -= capacity_;
@@ -317,24 +316,14 @@ void Replay::copy(int64_t window, const int64_t* row, int64_t n, char* const* fi
   }
 }
 
-void Replay::set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest) {
-  change_leaves(n, [&](int64_t i) { return row[i]; }, [&] { tree_->set(row, leaf, n); });
-  max_priority_ = std::max(max_priority_, largest);
-}
-
-bool Replay::to_leaves(const float* priority, int64_t n, double* leaf, double* largest) const {
-  return fastrl::to_leaves(priority, n, priorities_.eps, priorities_.alpha, leaf, largest);
-}
-
-bool Replay::to_leaves(const double* priority, int64_t n, double* leaf, double* largest) const {
-  return fastrl::to_leaves(priority, n, priorities_.eps, priorities_.alpha, leaf, largest);
-}
-
 Replay::Position Replay::position() const { return {added_, options_.seed, counter(), max_priority_}; }
 
 void Replay::restore(const Position& position, const uint8_t* flags, const double* leaf,
                      const char* const* field) {
-  clear();
+  if (field == nullptr)
+    clear_rows();
+  else
+    clear();
   const int64_t stored = std::min(capacity_, position.added);
   // written as they were added, oldest first: the ring's seam lies where it did
   next_ = (position.added - stored) % capacity_;
@@ -343,6 +332,7 @@ void Replay::restore(const Position& position, const uint8_t* flags, const doubl
   max_priority_ = position.max_priority;
   options_.seed = position.seed;
   counter_.store(position.counter, std::memory_order_relaxed);
+  if (starts_ != nullptr) starts_->resume(added_ / options_.streams, flags_.data());
 }
 
 }  // namespace fastrl

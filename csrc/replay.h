@@ -21,6 +21,7 @@
 
 #include "field_store.h"
 #include "largest_leaf.h"
+#include "sequence_starts.h"
 #include "sum_tree.h"
 
 namespace fastrl {
@@ -51,9 +52,6 @@ class ReplayLock {
   std::mutex turn_;
   std::shared_mutex rows_;
 };
-
-// Why a row is the last of its episode; 0: it is not, or not yet.
-enum RowFlag : uint8_t { kTerminated = 1, kTruncated = 2 };
 
 struct ReplayField {
   // Which value of a window of n steps is returned: the first row's, the last row's, or sum_k gamma^k x_k.
@@ -127,6 +125,11 @@ class Replay {
   // The same of single steps, as they were added.
   void gather_steps(const int64_t* row, int64_t n, char* const* field) const;
 
+  // From now on, before anything is added, priorities are those of sequences, by the rows where they begin.
+  void keep_sequences(const SequenceStarts::Options& options);
+  const SequenceStarts* sequences() const { return starts_.get(); }
+  uint8_t largest_flag() const { return starts_ == nullptr ? kEnds : kEnds | kFirst | kStart; }
+
   // Leaves of stored rows, largest: the largest priority among them.
   void set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest);
   bool to_leaves(const float* priority, int64_t n, double* leaf, double* largest) const;
@@ -141,7 +144,10 @@ class Replay {
     double max_priority;
   };
   Position position() const;
+  // field null: the fields are there already, by put_rows() of the rows counted from the first ever added.
   void restore(const Position& position, const uint8_t* flags, const double* leaf, const char* const* field);
+  void put_rows(int64_t first, int64_t n, const char* const* field);
+  const ReplayField& field(size_t f) const { return fields_[f]; }
 
  private:
   struct Region {  // what is fetched ahead of a random row
@@ -155,6 +161,10 @@ class Replay {
 
   Memory allocate(int64_t bytes);
   void write(int64_t first, int64_t n, const char* const* field, int64_t source, const uint8_t* flags);
+  void write_columns(int64_t first, int64_t n, const char* const* field, int64_t source);
+  void clear_rows();
+  void clear_leaves();
+  void mark_starts(double leaf);
   void prefetch(const int64_t* row, int64_t n) const;
   void windows(const int64_t* row, int64_t n, int64_t* last, int64_t* length) const;
   void copy(int64_t window, const int64_t* row, int64_t n, char* const* field, float* discount) const;
@@ -180,6 +190,8 @@ class Replay {
   int64_t stored_ = 0, next_ = 0, added_ = 0;
   mutable std::atomic<uint64_t> counter_{0};  // of draws: each call is another
 
+  std::unique_ptr<SequenceStarts> starts_;
+  std::vector<int64_t> begun_;  // of a step: rows that begin a sequence
   std::unique_ptr<SumTree> tree_;
   ReplayPriorities priorities_{};
   std::unique_ptr<LargestLeaf> largest_;  // null: not asked for

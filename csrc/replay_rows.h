@@ -39,7 +39,9 @@ struct Rows {
 template <class Element>
 const Element* column(py::handle x, int64_t n, const char* name) {
   const py::dtype dtype = py::dtype::of<Element>();
-  if (!is_plain(x, dtype, true) || py::detail::array_proxy(x.ptr())->nd != 1 ||
+  // An unpickled array has a copy of the dtype.
+  const py::dtype own = py::isinstance<py::array>(x) ? py::reinterpret_borrow<py::array>(x).dtype() : dtype;
+  if (!own.equal(dtype) || !is_plain(x, own, true) || py::detail::array_proxy(x.ptr())->nd != 1 ||
       py::detail::array_proxy(x.ptr())->dimensions[0] != n)
     throw py::value_error(std::string("load_state: ") + name + " must be " + std::string(py::str(dtype)) +
                           " [" + std::to_string(n) + "], got " + described(x));

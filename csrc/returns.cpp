@@ -54,26 +54,36 @@ void across(const Op op, const View<Real> out, const Span span) {
   }
 }
 
-// One column after the other, exp of log_rho apart: a vector of steps at a time.
-template <class Op, class Real>
-void down_ratios(const Op& op, const View<Real>& out, const Span& span) {
-  constexpr int64_t kChunk = 256;
+// K columns from c on, exp of log_rho apart: a vector of steps at a time.
+template <int K, class Op, class Real>
+void down_ratios(const Op& op, const View<Real>& out, const Span& span, int64_t c) {
   constexpr int kColumns = kRegister / sizeof(Real);
+  constexpr int64_t kChunk = 256, kRow = kChunk + kColumns;
   using L = Lanes<Real, kColumns>;
-  alignas(kRegister) Real memory[kChunk + kColumns] = {};
-  for (int64_t c = 0; c < span.batch; ++c) {
-    for (int64_t last = span.last; last > span.first; last -= kChunk) {
-      const int64_t first = last - span.first > kChunk ? last - kChunk : span.first;
-      const int64_t end = last < span.steps ? last + 1 : last;  // Retrace reads the row after
-      for (int64_t t = first; t < end; ++t) memory[t - first] = Lanes<Real, 1>::load(log_rho(op), t, c);
-      for (int64_t i = 0; i < end - first; i += kColumns) {
-        const auto rho = L::exp(L::load(memory + i));
-        __builtin_memcpy(memory + i, &rho, sizeof rho);
+  alignas(kRegister) Real memory[K * kRow] = {};
+  for (int64_t last = span.last; last > span.first; last -= kChunk) {
+    const int64_t first = last - span.first > kChunk ? last - kChunk : span.first;
+    const int64_t rows = (last < span.steps ? last + 1 : last) - first;  // Retrace reads the row after
+    for (int k = 0; k < K; ++k) {
+      Real* rho = memory + k * kRow;
+      for (int64_t i = 0; i < rows; ++i) rho[i] = Lanes<Real, 1>::load(log_rho(op), first + i, c + k);
+      for (int64_t i = 0; i < rows; i += kColumns) {
+        const auto x = L::exp(L::load(rho + i));
+        __builtin_memcpy(rho + i, &x, sizeof x);
       }
-      const View<const Real> rho{memory - first, 1, 0};
-      down<Lanes<Real, 1>, 1>(with_ratios(op, rho), out, {first, last, span.steps, span.batch}, c);
     }
+    const View<const Real> rho{memory - first - c * kRow, 1, kRow};
+    down<Lanes<Real, 1>, K>(with_ratios(op, rho), out, {first, last, span.steps, span.batch}, c);
   }
+}
+
+// K columns of any strides.
+template <int K, class Op, class Real>
+void columns(const Op& op, const View<Real>& out, const Span& span, int64_t c) {
+  if constexpr (kHasRatios<Op>)
+    down_ratios<K>(op, out, span, c);
+  else
+    down<Lanes<Real, 1>, K>(op, out, span, c);
 }
 
 template <class Real>
@@ -89,11 +99,10 @@ bool contiguous(const Constant<Real>&) {
 template <int N, class Op, class Real>
 void scan_by(const Op& op, const View<Real>& out, const Span& span) {
   if constexpr (N * sizeof(Real) < 16) {  // scalars are faster than such short vectors
-    if constexpr (kHasRatios<Op>) return down_ratios(op, out, span);
     constexpr int kTogether = 4;
     int64_t c = 0;
-    for (; c + kTogether <= span.batch; c += kTogether) down<Lanes<Real, 1>, kTogether>(op, out, span, c);
-    for (; c < span.batch; ++c) down<Lanes<Real, 1>, 1>(op, out, span, c);
+    for (; c + kTogether <= span.batch; c += kTogether) columns<kTogether>(op, out, span, c);
+    for (; c < span.batch; ++c) columns<1>(op, out, span, c);
   } else {
     using L = Lanes<Real, N>;
     if (span.batch >= 8 * N) return across<L, N>(op, out, span);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -100,10 +101,11 @@ double positive(py::handle x) {
 
 int64_t at_least_one(py::handle x) {
   const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(x.ptr()));
-  const int64_t value = index ? PyLong_AsLongLong(index.ptr()) : -1;
+  int overflow = 0;
+  const int64_t value = index ? PyLong_AsLongLongAndOverflow(index.ptr(), &overflow) : -1;
   if (PyErr_Occurred()) PyErr_Clear();
-  require(value >= 1);
-  return value;
+  require(value >= 1 || overflow > 0);
+  return overflow > 0 ? std::numeric_limits<int64_t>::max() : value;
 }
 
 // An array [T, B], or a number as one; `memory` keeps it.

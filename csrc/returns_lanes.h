@@ -86,7 +86,12 @@ struct Lanes<Real, 1> {
   static Flags is_zero(Flags x) { return x == 0; }
   static Real unless(Flags flag, Real x) { return flag ? Real(0) : x; }
   static Real select(Flags flag, Real a, Real b) { return flag ? a : b; }
-  static Real at_most(Real bar, Real x) { return x > bar ? bar : x; }
+  // As a vector: a branch would be mispredicted as often as not.
+  static Real at_most(Real bar, Real x) {
+    typedef Real Pair __attribute__((vector_size(16)));
+    const Pair bars = bar - Pair{}, xs = x - Pair{};
+    return (xs > bars ? bars : xs)[0];
+  }
   static Real exp(Real x) {
     if constexpr (sizeof(Real) == 4) {
       return exp_of<float, int32_t>(x);

@@ -300,11 +300,61 @@ class Replay:
         ],
     ) -> None: ...
     def add(self, arg0: dict[str, typing.Any], arg1: typing.Any) -> int: ...
+    def begin_load(self) -> None: ...
+    def check_load(
+        self,
+        arg0: tuple[
+            typing.Any,
+            typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
+            typing.Any,
+            list[typing.Any],
+        ],
+    ) -> None: ...
     def clear(self) -> None: ...
     def end_episode(
         self, arg0: typing.SupportsInt | typing.SupportsIndex | None
     ) -> None: ...
+    def end_load(
+        self,
+        arg0: tuple[
+            typing.Any,
+            typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
+            typing.Any,
+            list[typing.Any],
+        ],
+    ) -> None: ...
+    def frames(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+        arg3: typing.SupportsInt | typing.SupportsIndex,
+        arg4: typing.SupportsInt | typing.SupportsIndex,
+    ) -> numpy.ndarray: ...
     def gather(self, arg0: typing.Any, arg1: bool) -> dict[str, typing.Any]: ...
+    def keep_sequences(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def load_frames(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+        arg3: typing.Any,
+    ) -> None: ...
+    def load_rows(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: dict[str, typing.Any],
+    ) -> None: ...
+    def outline(
+        self,
+    ) -> tuple[
+        typing.Any, numpy.typing.NDArray[numpy.uint8], typing.Any, list[typing.Any]
+    ]: ...
     def restore(
         self,
         arg0: tuple[int, int, int, float],
@@ -312,6 +362,12 @@ class Replay:
         arg2: typing.Any,
         arg3: dict[str, typing.Any],
     ) -> None: ...
+    def rows(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.SupportsInt | typing.SupportsIndex,
+    ) -> dict[str, typing.Any]: ...
     def sample(
         self,
         arg0: typing.SupportsInt | typing.SupportsIndex,
@@ -326,6 +382,13 @@ class Replay:
         arg3: bool,
         arg4: typing.SupportsInt | typing.SupportsIndex,
     ) -> dict[str, typing.Any]: ...
+    def sample_sequences(
+        self,
+        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg1: typing.SupportsFloat | typing.SupportsIndex,
+        arg2: bool,
+        arg3: typing.SupportsInt | typing.SupportsIndex,
+    ) -> dict[str, typing.Any]: ...
     def state(
         self,
     ) -> tuple[
@@ -335,6 +398,8 @@ class Replay:
         dict[str, typing.Any],
     ]: ...
     def update_priorities(self, arg0: typing.Any, arg1: typing.Any) -> None: ...
+    @property
+    def added(self) -> int: ...
     @property
     def bytes(self) -> int: ...
     @property
@@ -620,8 +685,8 @@ def adam_step(
     eps: typing.SupportsFloat | typing.SupportsIndex,
     max_norm: typing.SupportsFloat | typing.SupportsIndex,
 ) -> float: ...
-def c51_loss(*args) -> typing.Any: ...
-def c51_project(*args) -> typing.Any: ...
+def c51_loss(*args: typing.Any) -> typing.Any: ...
+def c51_project(*args: typing.Any) -> typing.Any: ...
 def categorical_entropy(
     logits: typing.Any,
     entropy: typing.Any,
@@ -680,7 +745,7 @@ def discounted(
     arg5: typing.Any,
     arg6: typing.Any,
 ) -> typing.Any: ...
-def expectation(*args) -> typing.Any: ...
+def expectation(*args: typing.Any) -> typing.Any: ...
 def gae(
     arg0: typing.Any,
     arg1: typing.Any,
@@ -729,7 +794,7 @@ def grayscale_resize(
     height: typing.SupportsInt | typing.SupportsIndex,
     width: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
-def hl_gauss(*args) -> typing.Any: ...
+def hl_gauss(*args: typing.Any) -> typing.Any: ...
 def isa() -> str:
     """
     Name of the instruction set in use.
@@ -781,7 +846,7 @@ def q_lambda(
     arg7: typing.Any,
     arg8: typing.Any,
 ) -> typing.Any: ...
-def quantile_huber(*args) -> typing.Any: ...
+def quantile_huber(*args: typing.Any) -> typing.Any: ...
 def retrace(
     arg0: typing.Any,
     arg1: typing.Any,

@@ -7,7 +7,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "torch": {"torch": "torch"},
     "cuda": {"torch": "torch", "triton": "triton"},
     "onnx": {"onnx": "onnx", "onnxruntime": "onnxruntime"},
-    "sb3": {"stable_baselines3": "stable-baselines3"},
+    "sb3": {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib"},
     "tianshou": {"tianshou": "tianshou"},
     "torchrl": {"torchrl": "torchrl"},
     "video": {"moviepy": "moviepy", "pygame": "pygame-ce"},

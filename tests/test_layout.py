@@ -39,7 +39,7 @@ ARROWS = {
     "envs": BASE | {"normalize", "tabular"},
     "tabular": BASE,
     "normalize": BASE,
-    "replay": BASE | {"checkpoint", "state"},
+    "replay": BASE | {"checkpoint", "durable", "state"},
     "sources": MIDDLE,
     "minibatches": {"sequences", "sources"},
     "recurrent": {"networks", "sequences", "policies", "sources", "minibatches"},

@@ -11,6 +11,9 @@ from fastrl.replay import PrioritizedReplayBuffer, ReplayBuffer
 FIELDS = {"obs": {"shape": 300}, "number": {"dtype": np.int64}, "next_obs": {"shape": 3}, "done": {}}
 
 
+LONG = pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
+
+
 def together(seconds, *works):
     """Run each again and again at the same time; how often each ran."""
     counts, errors, end = [0] * len(works), [], time.monotonic() + seconds
@@ -70,18 +73,20 @@ class Users:
         self.buffer.on_episode_end()
 
 
-def test_one_writer_and_several_samplers():
+@LONG
+def test_one_writer_and_several_samplers(seconds):
     users = Users(ReplayBuffer(999, FIELDS, num_envs=3, seed=1))
     users.add()
-    counts = together(2, users.add, users.sample, users.sample, users.look)
+    counts = together(seconds, users.add, users.sample, users.sample, users.look)
     assert min(counts) > 5
 
 
+@LONG
 @pytest.mark.parametrize("new_priority", ["ever", "stored"])
-def test_priorities_change_meanwhile(new_priority):
+def test_priorities_change_meanwhile(new_priority, seconds):
     users = Users(PrioritizedReplayBuffer(999, FIELDS, num_envs=3, seed=1, new_priority=new_priority))
     users.add()
-    counts = together(2, users.add, users.sample_and_update, users.sample_and_update, users.sample)
+    counts = together(seconds, users.add, users.sample_and_update, users.sample_and_update, users.sample)
     assert min(counts) > 5
 
 

@@ -11,92 +11,13 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
 from fastrl import _core
-from fastrl.kernels import discounted, gae, n_step, q_lambda, retrace, td_lambda, vtrace
+from fastrl.kernels import n_step, vtrace
 from fastrl.kernels.returns._ops import FLAGS, OPS
 
 ISAS = [isa for isa in ("baseline", "avx2", "avx512") if _core.isa_supported(isa)]
 SHAPES = [(1, 1), (7, 1), (1, 5), (5, 3), (9, 4), (3, 8), (6, 15), (4, 33), (40, 130), (3, 2051), (2, 600)]
 NEW = [op for op in OPS if op != "gae"]
 each_op = pytest.mark.parametrize("op", NEW)
-
-
-def by_hand() -> dict[str, Array]:
-    """One sequence: an episode that is truncated, one that terminates, and the beginning of one."""
-    return {
-        "reward": np.array([[1.0], [2.0], [3.0], [4.0]]),
-        "terminated": np.array([[False], [False], [True], [False]]),
-        "truncated": np.array([[False], [True], [False], [False]]),
-        "next_value": np.array([[20.0], [7.0], [8.0], [50.0]]),
-    }
-
-
-def test_td_lambda_by_hand() -> None:
-    cut = 2 + 0.5 * 7
-    first = 1 + 0.5 * (0.2 * 20 + 0.8 * cut)
-    got = td_lambda(**by_hand(), gamma=0.5, lam=0.8, backend="reference")
-    np.testing.assert_allclose(got[:, 0], [first, cut, 3, 4 + 0.5 * 50])
-
-
-def test_discounted_by_hand() -> None:
-    data = by_hand()
-    got = discounted(**data, gamma=0.5, backend="reference")
-    np.testing.assert_allclose(got[:, 0], [1 + 0.5 * 5.5, 5.5, 3, 4 + 25])
-    del data["next_value"]
-    got = discounted(**data, gamma=0.5, backend="reference")
-    np.testing.assert_allclose(got[:, 0], [2, 2, 3, 4])
-
-
-def test_n_step_by_hand() -> None:
-    got = n_step(**by_hand(), gamma=0.5, n=2, backend="reference")
-    np.testing.assert_allclose(got[:, 0], [1 + 0.5 * 2 + 0.25 * 7, 2 + 0.5 * 7, 3, 4 + 25])
-    got = n_step(**by_hand(), gamma=0.5, n=1, backend="reference")
-    np.testing.assert_allclose(got[:, 0], [11, 5.5, 3, 29])
-
-
-def test_vtrace_by_hand() -> None:
-    value = np.array([[10.0], [20.0], [30.0], [40.0]])
-    log_rho = np.log([[0.5], [3.0], [1.0], [0.25]])
-    target, advantage = vtrace(
-        log_rho,
-        value=value,
-        **by_hand(),
-        gamma=0.5,
-        lam=0.8,
-        rho_bar=2.0,
-        pg_rho_bar=4.0,
-        backend="reference",
-    )
-    last = 40 + 0.25 * (4 + 25 - 40)
-    cut = 20 + 2 * (2 + 3.5 - 20)
-    first = 10 + 0.5 * (1 + 10 - 10) + 0.5 * 0.8 * 0.5 * (cut - 20)
-    np.testing.assert_allclose(target[:, 0], [first, cut, 3, last])
-    np.testing.assert_allclose(
-        advantage[:, 0], [0.5 * (1 + 0.5 * cut - 10), 3 * (2 + 3.5 - 20), 3 - 30, 0.25 * (4 + 25 - 40)]
-    )
-
-
-def test_retrace_by_hand() -> None:
-    q = np.array([[10.0], [20.0], [30.0], [40.0]])
-    got = retrace(
-        np.log([[0.5], [0.6], [1.0], [2.0]]), q=q, **by_hand(), gamma=0.5, lam=0.9, backend="reference"
-    )
-    cut = 2 + 0.5 * 7
-    np.testing.assert_allclose(got[:, 0], [1 + 0.5 * (20 + 0.9 * 0.6 * (cut - 20)), cut, 3, 29])
-
-
-@pytest.mark.parametrize("greedy", [False, True])
-def test_q_lambda_by_hand(greedy: bool) -> None:
-    actions = np.array([[True], [greedy], [True], [False]])
-    got = q_lambda(greedy=actions, **by_hand(), gamma=0.5, lam=0.8, backend="reference")
-    cut = 2 + 0.5 * 7
-    first = 1 + 0.5 * ((0.2 * 20 + 0.8 * cut) if greedy else 20)
-    np.testing.assert_allclose(got[:, 0], [first, cut, 3, 29])
-
-
-def test_mask_by_hand() -> None:
-    data = by_hand() | {"mask": np.array([[True], [False], [True], [False]])}
-    got = td_lambda(**data, gamma=0.5, backend="reference")
-    np.testing.assert_allclose(got[:, 0], [1 + 0.5 * 20, 0, 3, 0])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -271,36 +192,6 @@ def test_property_columns_do_not_mix(rollout: tuple[str, dict[str, Array], dict[
         np.testing.assert_array_equal(x, y[:, :1])
 
 
-def consistent(seed: int) -> dict[str, Array]:
-    """A rollout whose next values are its values, in one unbroken episode."""
-    data = make("gae", 30, 7, seed=seed, dtype=np.float64, ends=0) | {"mask": None, "truncated": None}
-    data["next_value"][:-1] = data["value"][1:]
-    return data
-
-
-@pytest.mark.parametrize("lam", [0.0, 0.7, 1.0])
-def test_ops_agree_where_they_are_the_same(lam: float) -> None:
-    data = consistent(0)
-    value, rest = data["value"], {k: x for k, x in data.items() if k != "value"}
-    target = td_lambda(**rest, lam=lam)
-    np.testing.assert_allclose(gae(**data, lam=lam) + value, target, atol=1e-12)
-    zeros, greedy = np.zeros_like(value), np.ones(value.shape, bool)
-    np.testing.assert_allclose(vtrace(zeros, **data, lam=lam)[0], target, atol=1e-12)
-    np.testing.assert_allclose(q_lambda(greedy=greedy, **rest, lam=lam), target, atol=1e-12)
-    np.testing.assert_allclose(retrace(zeros, q=value, **rest, lam=lam), target, atol=1e-12)
-    full = td_lambda(**rest, lam=1.0)
-    np.testing.assert_allclose(discounted(**rest), full, atol=1e-12)
-    np.testing.assert_allclose(
-        discounted(**(rest | {"next_value": data["next_value"][-1]})), full, atol=1e-12
-    )
-    np.testing.assert_allclose(n_step(**rest, n=30), full, atol=1e-12)
-    np.testing.assert_allclose(n_step(**rest, n=1), td_lambda(**rest, lam=0.0), atol=1e-12)
-    same = np.full(value.shape, lam)
-    np.testing.assert_array_equal(td_lambda(**rest, lam=same), target)
-    never = np.zeros_like(greedy)
-    np.testing.assert_array_equal(q_lambda(greedy=never, **rest, lam=lam), td_lambda(**rest, lam=0.0))
-
-
 F32, BOOL = np.zeros((4, 3), np.float32), np.zeros((4, 3), bool)
 
 
@@ -399,3 +290,42 @@ def test_refused_changes_nothing(op: str) -> None:
     with pytest.raises(ValueError, match="gamma"):
         run(op, make(op, 4, 3), **(VARIANTS[op][0] | {"gamma": 2.0}), out=out if len(out) == 2 else out[0])
     assert all((x == 9).all() for x in out)
+
+
+DTYPES = ["f2", "f4", "f8", ">f4", "i4", "i8", "?", "c8", "O", "M8[s]"]
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(st.data())
+def test_property_one_clear_error_or_a_result(draw: st.DataObject) -> None:
+    """Any one argument, wrong in any way: a message that names op and argument, and ``out`` as it was."""
+    op = draw.draw(st.sampled_from(list(OPS)))
+    steps, batch = draw.draw(st.integers(0, 4)), draw.draw(st.integers(0, 4))
+    data = make(op, steps, batch)
+    outs = tuple(np.full((steps, batch), 9, np.float32) for _ in range(OPS[op].outputs))
+    call = data | VARIANTS[op][0] | {"out": outs if len(outs) == 2 else outs[0]}
+    name = draw.draw(st.sampled_from([*OPS[op].arrays, *OPS[op].options]))
+    shape = draw.draw(st.lists(st.integers(0, 4), max_size=3).map(tuple))
+    array = np.zeros(shape, draw.draw(st.sampled_from(DTYPES)))
+    number = st.floats() | st.integers(-3, 3) | st.sampled_from([None, "x", [], {}, 10**400, 1j, True])
+    wrong = draw.draw(st.just(array) | number)
+    backend = draw.draw(st.sampled_from(["cpp", "reference"]))
+    message = None
+    try:
+        run(op, call | {name: wrong}, backend=backend)
+    except (TypeError, ValueError) as error:
+        message = str(error)
+    if message is None:
+        assert not isinstance(wrong, np.ndarray) or wrong.shape in ((), (steps, batch), (batch,))
+    else:
+        assert message.startswith(f"{op}: ")
+        assert "refused its arguments" not in message
+        assert all((x == 9).all() for x in outs)
+
+
+def test_numbers_beyond_a_float() -> None:
+    data = make("vtrace", 4, 3)
+    with pytest.raises(ValueError, match="vtrace: rho_bar must be a number that a float holds, got int"):
+        vtrace(**data, rho_bar=10**400)
+    data = make("n_step", 4, 3)
+    np.testing.assert_array_equal(n_step(**data, n=10**400), n_step(**data, n=4))

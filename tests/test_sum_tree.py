@@ -148,6 +148,15 @@ def test_prefix_index(isa: str, capacity: int) -> None:
         np.testing.assert_array_equal(exact.prefix_index(sums[:-1]), np.arange(1, capacity))
 
 
+def test_rounding_carries_no_mass_past_its_node(isa: str) -> None:
+    """1 + 3u - 1.5u rounds to 1 + 2u, all that the second line holds."""
+    u = 2.0**-52
+    p = np.zeros(24)
+    p[[0, 8, 16]] = 1.5 * u, 1 + 2 * u, 1
+    assert (1 + 3 * u) - 1.5 * u == p[8]
+    assert tree_of(p).prefix_index(1 + 3 * u) == reference.find(p, np.array([1 + 3 * u]))[0] == 8
+
+
 @pytest.mark.parametrize("capacity", [1, 8, 65, 1000])
 def test_sums_and_minima_of_runs(capacity: int) -> None:
     p = priorities(capacity)

@@ -1,1 +1,1 @@
-"""fastrl's parts behind the interfaces of other libraries; each module needs the extra of its name."""
+"""fastrl's parts behind the interfaces of other libraries; what a module needs is the extra of its name."""

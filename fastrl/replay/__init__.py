@@ -2,5 +2,6 @@
 
 from fastrl.replay.buffer import ReplayBuffer
 from fastrl.replay.prioritized import PrioritizedReplayBuffer
+from fastrl.replay.sequences import SequenceReplayBuffer
 
-__all__ = ["PrioritizedReplayBuffer", "ReplayBuffer"]
+__all__ = ["PrioritizedReplayBuffer", "ReplayBuffer", "SequenceReplayBuffer"]

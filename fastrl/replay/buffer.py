@@ -1,5 +1,6 @@
 """The uniform replay buffer, and all that the prioritized one has in common with it."""
 
+import dataclasses
 import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrl import _core, checkpoint
 from fastrl.kernels._check import describe, require_choice
+from fastrl.replay import shards
 from fastrl.replay.fields import flag_fields, parse_fields, parse_n_step
 from fastrl.replay.frames import parse_frames, row_bytes
 from fastrl.replay.memory import require_memory
@@ -108,7 +110,9 @@ class ReplayBuffer:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
         if not 0 <= operator.index(seed) < 2**64:
             raise ValueError(f"replay: seed must be in [0, 2^64), got {seed}")
-        row = row_bytes(self.fields, self.frames) + 1 + (20 if priorities else 0)
+        self._saved: tuple[str, str] | None = None  # where to, and what: see shards.py
+        self._row_bytes = row_bytes(self.fields, self.frames)
+        row = self._row_bytes + 1 + (20 if priorities else 0)
         require_memory(f"replay: a buffer of {size:,} rows of {row:,} bytes", size * row)
         self._core = _core.Replay(
             size // self.num_envs,
@@ -205,6 +209,7 @@ class ReplayBuffer:
     def clear(self) -> None:
         """Forget all rows and priorities. The draws go on as they would have."""
         self._core.clear()
+        self._saved = None
 
     def get_stored_size(self) -> int:
         """Rows stored."""
@@ -277,6 +282,27 @@ class ReplayBuffer:
         self.load_state(checkpoint.read(path, algorithm=type(self).__name__).state)
         return self
 
+    def save_shards(self, path: Path | str) -> Path:
+        """Write what is new since the last save to this folder, and no stack twice; its absolute path.
+
+        Nothing may be added meanwhile. See :mod:`fastrl.replay.shards`.
+
+        Raises:
+            CheckpointError: the folder holds other files, or cannot be written; an earlier save is as it was.
+            RuntimeError: rows were added; an earlier save is as it was.
+        """
+        return shards.save(self, path)
+
+    def load_shards(self, path: Path | str) -> Self:
+        """Become the buffer that :meth:`save_shards` saved; it must have been made with the same arguments.
+
+        Raises:
+            CheckpointError: nothing there, damaged, or of another kind of buffer; nothing is changed.
+            ValueError: another configuration; nothing is changed.
+        """
+        shards.load(self, path)
+        return self
+
     def _config(self) -> dict[str, Any]:
         return {
             "size": self.get_buffer_size(),
@@ -288,6 +314,7 @@ class ReplayBuffer:
                 list(self.n_step.rewards),
                 list(self.n_step.following),
             ],
+            "frames": [list(dataclasses.astuple(one)) for one in self.frames],
         }
 
 

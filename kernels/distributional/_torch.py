@@ -23,7 +23,7 @@ _PARAMETERS = {
         "Tensor quantiles, Tensor targets, Tensor? taus, float kappa, float weight, float? scale"
     ),
 }
-_CHECKS = {
+_CHECKS: dict[str, Any] = {
     "c51_project": _check.require_projection,
     "hl_gauss": _check.require_hl_gauss,
     "expectation": _check.require_expectation,
@@ -48,7 +48,7 @@ def constant(op: str, arguments: tuple[Any, ...], backend: str | None) -> Tensor
     return _run(op, arguments, backend)  # type: ignore[no-any-return]
 
 
-def loss(op: str, arguments: tuple[Any, ...], backend: str | None) -> tuple[Tensor, Tensor]:
+def loss(op: str, arguments: tuple[Any, ...], backend: str | None) -> tuple[Any, Any]:
     """Loss and gradient; the loss is differentiable by the first argument. The last argument is ``out``."""
     *inputs, out = arguments
     if out is not None:
@@ -72,16 +72,13 @@ def expectation(x: Tensor, support: Any, v_min: Any, v_max: Any, logits: bool, b
     return _direct["expectation"].apply(*arguments, backend)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def one_atom(
-    x: Tensor, support: Tensor | None, v_min: Any, v_max: Any, atoms: int | None
-) -> tuple[Tensor, Tensor]:
-    """Rows of two atoms with all mass on the first, and the atoms to project on."""
+def one_atom(x: Tensor, v_min: Any, v_max: Any, atoms: Any) -> tuple[Any, Any]:
+    """Rows of two atoms with all mass on the first, and atoms to project on where they are evenly spaced."""
     one = x.new_zeros((len(x), 2))
     one[:, 0] = 1
-    if support is None:
-        step = (v_max - v_min) / (atoms - 1)  # type: ignore[operator]
-        support = v_min + step * torch.arange(atoms, dtype=torch.float64, device=x.device)
-    return one, support
+    if v_min is None:
+        return one, None
+    return one, torch.linspace(v_min, v_max, atoms, dtype=torch.float64, device=x.device)
 
 
 def _refuse_grad(op: str, arguments: Any, first: int) -> None:
@@ -121,13 +118,13 @@ def _run(op: str, arguments: tuple[Any, ...], backend: str | None) -> Any:
 
 
 def _define_constant(op: str) -> None:
-    def run(*inputs: Any) -> Tensor:
+    def run(*inputs: Any) -> Any:
         *arguments, backend = inputs
         if op == "c51_project":
             arguments.append(None)
-        return _run(op, tuple(arguments), backend)  # type: ignore[no-any-return]
+        return _run(op, tuple(arguments), backend)
 
-    def fake(*inputs: Any) -> Tensor:
+    def fake(*inputs: Any) -> Any:
         x = inputs[0]
         if op == "expectation":
             return x.new_empty(x.shape[:1])
@@ -146,10 +143,11 @@ def _define_constant(op: str) -> None:
 
 def _save_expectation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, support, v_min, v_max, logits, _ = inputs
-    z = support
-    if z is None:
-        z = torch.linspace(float(v_min), float(v_max), x.shape[1], dtype=torch.float32, device=x.device)
-    ctx.save_for_backward(x, z.to(x.dtype), output)
+    if support is None:
+        support = torch.linspace(float(v_min), float(v_max), x.shape[1], device=x.device)
+    elif support.dtype != x.dtype:
+        support = support.to(x.dtype)
+    ctx.save_for_backward(x, support, output)
     ctx.logits = logits
 
 

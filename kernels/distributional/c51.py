@@ -17,19 +17,19 @@ class C51Loss(NamedTuple, Generic[Array]):
 
 
 def c51_project(
-    probs: Array,
-    reward: Array,
-    discount: Array | None = None,
+    probs: Any,
+    reward: Any,
+    discount: Any | None = None,
     *,
-    terminated: Array | None = None,
+    terminated: Any | None = None,
     gamma: float | None = None,
-    support: Array | None = None,
+    support: Any | None = None,
     v_min: float | None = None,
     v_max: float | None = None,
-    target_support: Array | None = None,
-    out: Array | None = None,
+    target_support: Any | None = None,
+    out: Any | None = None,
     backend: str | None = None,
-) -> Array:
+) -> Any:
     """Distributions of ``reward + discount * Z`` on fixed atoms, [B, M], where Z has ``probs`` on its own.
 
     Atom i lands at ``reward + discount * z_i``, clipped to the target's range. The two target atoms around it

@@ -1,5 +1,6 @@
 """The distributional family in float64 NumPy: the definition of its ops."""
 
+from math import erfc
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def discounts(discount: Floats | None, terminated: Floats | None, gamma: float |
     return np.where(np.zeros(batch, bool) if terminated is None else terminated, 0.0, float(gamma))  # type: ignore[arg-type]
 
 
-def project(probs: Floats, reward: Floats, discount: Floats, source: Floats, target: Floats) -> Floats:
+def project(probs: Floats, reward: Floats, discount: Floats, source: Floats, target: Floats) -> Any:
     """Mass of each source atom shared by the two target atoms around where it lands, linearly."""
     row = np.arange(len(probs))[:, None]
     with np.errstate(all="ignore"):  # NaN and infinity are values here
@@ -59,7 +60,7 @@ def c51_project(
     v_max: float | None,
     target_support: Floats | None,
     out: Floats | None,
-) -> Floats:
+) -> Any:
     """Projected distributions, rounded to the dtype of ``probs`` at the end."""
     require_projection(
         *(probs, reward, discount, terminated, gamma, support, v_min, v_max, target_support, out)
@@ -157,7 +158,7 @@ def quantile_huber(
 
 def expectation(
     x: Floats, support: Floats | None, v_min: float | None, v_max: float | None, logits: bool
-) -> Floats:
+) -> Any:
     """Mean of each row."""
     require_expectation(x, support, v_min, v_max, logits)
     p = softmax(x)[0] if logits else x.astype(np.float64)
@@ -172,10 +173,8 @@ def hl_gauss(
     v_max: float | None,
     atoms: int | None,
     sigma: float,
-) -> Floats:
+) -> Any:
     """Probability of each atom's bin under a normal distribution around x, cut off at the outer edges."""
-    from math import erfc
-
     require_hl_gauss(x, support, v_min, v_max, atoms, sigma)
     z = atoms_of(support, v_min, v_max, atoms)
     edges = np.concatenate([[1.5 * z[0] - 0.5 * z[1]], 0.5 * (z[1:] + z[:-1]), [1.5 * z[-1] - 0.5 * z[-2]]])

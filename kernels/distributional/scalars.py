@@ -1,6 +1,6 @@
 """Scalars as categorical distributions, and back: two-hot, HL-Gauss, expectation."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -8,19 +8,18 @@ from fastrl.kernels._check import describe
 from fastrl.kernels._dispatch import is_tensor, resolve
 from fastrl.kernels.distributional._check import require_values
 from fastrl.kernels.distributional.c51 import c51_project
-
-Array = TypeVar("Array", bound=Any)
+from fastrl.kernels.distributional.reference import atoms_of
 
 
 def expectation(
-    x: Array,
+    x: Any,
     *,
-    support: Array | None = None,
+    support: Any | None = None,
     v_min: float | None = None,
     v_max: float | None = None,
     logits: bool = False,
     backend: str | None = None,
-) -> Array:
+) -> Any:
     """Mean of each distribution over atoms: ``sum_i p_i z_i``, with p = x, or softmax(x) of logits.
 
     The inverse of `two_hot` within the atoms' range, and of `hl_gauss` nearly. Of tensors it is
@@ -58,14 +57,14 @@ def expectation(
 
 
 def two_hot(
-    x: Array,
+    x: Any,
     *,
-    support: Array | None = None,
+    support: Any | None = None,
     v_min: float | None = None,
     v_max: float | None = None,
     atoms: int | None = None,
     backend: str | None = None,
-) -> Array:
+) -> Any:
     """Each scalar's two neighbouring atoms share probability 1, so that the mean is the scalar: [B, N].
 
     ``c51_project`` of a reward alone: outside the atoms' range all is on the outer one, a scalar on an atom
@@ -91,24 +90,26 @@ def two_hot(
     if is_tensor(x):
         from fastrl.kernels.distributional import _torch
 
-        one, target = _torch.one_atom(x, support, v_min, v_max, atoms)
+        one, evenly = _torch.one_atom(x, v_min, v_max, atoms)
     else:
-        one = np.ones((len(x), 2), np.float32)
+        one, evenly = np.ones((len(x), 2), np.float32), None
         one[:, 1] = 0
-        target = np.linspace(v_min, v_max, atoms) if support is None else support  # type: ignore[call-overload]
+        if support is None:
+            evenly = atoms_of(support, v_min, v_max, atoms)
+    target = evenly if support is None else support
     return c51_project(one, x, None, gamma=0.0, v_min=-1.0, v_max=1.0, target_support=target, backend=backend)
 
 
 def hl_gauss(
-    x: Array,
+    x: Any,
     *,
     sigma: float,
-    support: Array | None = None,
+    support: Any | None = None,
     v_min: float | None = None,
     v_max: float | None = None,
     atoms: int | None = None,
     backend: str | None = None,
-) -> Array:
+) -> Any:
     """Each scalar as a histogram of a normal distribution around it, [B, N].
 
     Bins lie around the atoms, with edges e midway between them and as far again outside; Φ is the normal

@@ -58,12 +58,18 @@ def _is_array(x: object) -> bool:
     return isinstance(x, np.ndarray) or is_tensor(x)
 
 
+def _is_scalar(x: Any) -> bool:
+    return _is_array(x) and x.ndim == 0 and (is_tensor(x) or x.dtype.kind in "biuf")
+
+
 def _require_number(op: str, name: str, x: Any) -> None:
     if name == "n":
         if not isinstance(x, Integral) or x < 1:
             raise ValueError(f"{op}: n must be an integer >= 1, got {x!r}")
-    elif not isinstance(x, Real) and not (_is_array(x) and x.ndim == 0):
+    elif not isinstance(x, Real) and not _is_scalar(x):
         raise TypeError(f"{op}: {name} must be a number, got {describe(x)}")
+    elif isinstance(x, int) and abs(x) > 2**1000:
+        raise ValueError(f"{op}: {name} must be a number that a float holds, got int")
     elif name in ("gamma", "lam"):
         require_unit(op, name, x)
     else:

@@ -20,7 +20,11 @@ _operators: dict[str, Any] = {}
 
 def call(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None) -> Any:
     """``op`` of tensors."""
-    differentiated = torch.is_grad_enabled() and _requires_grad(op, arrays, out, options)
+    differentiated = (
+        torch.is_grad_enabled()
+        and any([x is not None and getattr(x, "requires_grad", False) for x in arrays + options])
+        and _require_gradients(op, arrays, out, options)
+    )
     if out is not None and any(getattr(x, "requires_grad", False) for x in _results(op, out)):
         raise ValueError(f"{op}: out must not require grad")
     if (
@@ -42,15 +46,13 @@ def call(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None
     return _run(op, arrays, out, options, backend)
 
 
-def _requires_grad(op: str, arrays: Arrays, out: Any, options: Arrays) -> bool:
-    """Whether a gradient is asked for, after refusing those that there are not."""
+def _require_gradients(op: str, arrays: Arrays, out: Any, options: Arrays) -> bool:
+    """Raise unless there are the gradients that are asked for; else True."""
     wanted = [
         name
         for name, x in zip(OPS[op].arrays + OPS[op].options, arrays + options, strict=True)
         if getattr(x, "requires_grad", False)
     ]
-    if not wanted:
-        return False
     if op not in DIFFERENTIABLE:
         kind = "advantages" if op == "gae" else "returns"
         raise ValueError(f"{op}: inputs must not require grad, {kind} are constants: detach them first")
@@ -82,7 +84,7 @@ def _run(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None
     try:
         views = [_array(x) for x in arrays]
         target = _array(out) if OPS[op].outputs == 1 or out is None else tuple(map(_array, out))
-        numbers = [_array(x) if isinstance(x, Tensor) or getattr(x, "ndim", 0) else x for x in options]
+        numbers = [_number(x) for x in options]
     except (AttributeError, TypeError):  # one is no CPU tensor, or of a dtype that NumPy lacks
         require(op, arrays, out, options)
         raise
@@ -96,6 +98,11 @@ def _array(x: Tensor | None) -> Any:
     if x is None:
         return None
     return x.detach().numpy() if x.requires_grad else x.numpy()
+
+
+def _number(x: Any) -> Any:
+    shape: Any = getattr(x, "shape", ())
+    return _array(x) if isinstance(x, Tensor) or shape else x
 
 
 def _gradients(

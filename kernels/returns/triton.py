@@ -1,108 +1,133 @@
 """The returns family in Triton: CUDA tensors, and with ``TRITON_INTERPRET=1`` NumPy arrays, as a test.
 
-A program takes a block of columns backwards over blocks of steps, each an associative scan. So it rounds
-otherwise than a serial loop, and an infinity times a product of factors that underflowed is NaN.
+Scans over blocks of steps round otherwise than a serial loop, and an infinity times a product of factors that
+underflowed is NaN. exp is the GPU's, 2 units in the last place in float32. ``n_step`` takes a time that grows
+with n.
 """
 
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import triton
-import triton.language as tl
+from torch import Tensor
 
 from fastrl.kernels._dispatch import is_tensor
 from fastrl.kernels.returns._check import require
+from fastrl.kernels.returns._ops import FLAGS, OPS
+from fastrl.kernels.returns._scan import n_step_kernel, scan_kernel, vtrace_advantage_kernel
 
 DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
+FEW_PROGRAMS = 64  # with fewer, the steps are split
+MAX_CHUNKS = 64
 
 
-@triton.jit
-def _compose(a1, b1, cut1, a2, b2, cut2):
-    """The map y -> a2 + b2 (a1 + b1 y) of two neighbours; a cut selects 0, so that no NaN crosses it."""
-    return a2 + tl.where(cut2 != 0, 0.0, b2 * a1), b2 * b1, cut2 | cut1
-
-
-@triton.jit
-def gae_kernel(  # type: ignore[no-untyped-def]
-    reward, reward_t, reward_b,
-    value, value_t, value_b,
-    next_value, next_value_t, next_value_b,
-    terminated, terminated_t, terminated_b,
-    truncated, truncated_t, truncated_b,
-    out, out_t, out_b,
-    gamma: tl.float64, decay: tl.float64, T, B,
-    AFTER_LAST: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_B: tl.constexpr,
-):  # fmt: skip
-    """Advantages of BLOCK_B columns; with AFTER_LAST next_value is [B], V after the last step."""
-    real = out.dtype.element_ty
-    gamma, decay = tl.cast(gamma, real), tl.cast(decay, real)
-    row = tl.arange(0, BLOCK_T)[:, None]
-    b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[None, :]
-    following = tl.zeros([1, BLOCK_B], dtype=real)
-    for behind in range(0, T, BLOCK_T):
-        t = (T - 1 - behind - row).to(tl.int64)
-        inside = (t >= 0) & (b < B)
-        given = inside & (t == T - 1) if AFTER_LAST else inside
-        n = tl.load(next_value + t * next_value_t + b * next_value_b, mask=given, other=0.0)
-        if AFTER_LAST:
-            n += tl.load(value + (t + 1) * value_t + b * value_b, mask=inside & (t < T - 1), other=0.0)
-        r = tl.load(reward + t * reward_t + b * reward_b, mask=inside, other=0.0)
-        v = tl.load(value + t * value_t + b * value_b, mask=inside, other=0.0)
-        ended = tl.load(terminated + t * terminated_t + b * terminated_b, mask=inside, other=0) != 0
-        cut = ended | (tl.load(truncated + t * truncated_t + b * truncated_b, mask=inside, other=0) != 0)
-        a = r + tl.where(ended, 0.0, gamma * n) - v
-        factor = tl.zeros([BLOCK_T, BLOCK_B], dtype=real) + decay
-        a, factor, cut = tl.associative_scan((a, factor, cut.to(tl.int32)), 0, _compose)
-        y = a + tl.where(cut != 0, 0.0, factor * following)
-        tl.store(out + t * out_t + b * out_b, y, mask=inside)
-        following = tl.sum(tl.where(row == BLOCK_T - 1, y, 0.0), axis=0)[None, :]
-
-
-def gae(
-    reward: Any,
-    value: Any,
-    next_value: Any,
-    terminated: Any,
-    truncated: Any,
-    mask: Any,
-    out: Any,
-    gamma: float,
-    lam: float,
-) -> Any:
-    """Generalized advantage estimates."""
-    require("gae", (reward, value, next_value, terminated, truncated, mask), out, (gamma, lam))
-    if out is None:
-        contiguous = {"memory_format": torch.contiguous_format} if is_tensor(reward) else {"order": "C"}
-        out = (torch.empty_like if is_tensor(reward) else np.empty_like)(reward, **contiguous)
-    arrays = (reward, value, next_value, terminated, terminated if truncated is None else truncated, out)
-    *inputs, result = (torch.as_tensor(x) for x in arrays)
-    if result.numel() == 0:
+def _run(op: str, *arguments: Any) -> Any:
+    """``op`` of tensors, or of arrays in the interpreter."""
+    spec = OPS[op]
+    count = len(spec.arrays)
+    arrays, out, options = arguments[:count], arguments[count], arguments[count + 1 :]
+    require(op, arrays, out, options)
+    pair = spec.outputs == 2
+    results = (out if pair else (out,)) if out is not None else [_new(arrays[0]) for _ in range(spec.outputs)]
+    targets = [torch.as_tensor(x) for x in results]
+    given = {name: torch.as_tensor(x) for name, x in zip(spec.arrays, arrays, strict=True) if x is not None}
+    numbers = dict(zip(spec.options, options, strict=True))
+    given |= {
+        name: torch.as_tensor(numbers[name]) for name in spec.factors if getattr(numbers[name], "ndim", 0)
+    }
+    if pair and out is not None and targets[0].numel() and _overlap(*targets):
+        raise ValueError(f"{op}: out must be two arrays apart, got memory that they share")
+    if targets[0].numel():
+        apart = [any(_overlap(x, target) for x in given.values()) for target in targets]
+        written = [torch.empty_like(x) if away else x for x, away in zip(targets, apart, strict=True)]
+        with torch.cuda.device_of(written[0]):
+            _launch(op, given, numbers, written)
+        for x, y, away in zip(targets, written, apart, strict=True):
+            if away:
+                x.copy_(y)
+    if out is not None:
         return out
-    overlaps = any(_overlap(x, result) for x in inputs)
-    target = torch.empty_like(result) if overlaps else result
-    steps, batch = result.shape
+    return tuple(results) if pair else results[0]
+
+
+def _new(x: Any) -> Any:
+    if is_tensor(x):
+        return torch.empty_like(x, memory_format=torch.contiguous_format)
+    return np.empty_like(x, order="C")
+
+
+def _views(*tensors: Tensor) -> list[Any]:
+    """Each with its strides by step and column."""
+    return [part for x in tensors for part in (x, *(0, *x.stride())[-2:])]
+
+
+def _launch(op: str, given: dict[str, Tensor], numbers: dict[str, Any], out: list[Tensor]) -> None:
+    steps, batch = out[0].shape
     block_b = min(32, triton.next_power_of_2(batch))
     block_t = min(1024 // block_b, triton.next_power_of_2(steps))
-    views = [part for x in (*inputs, target) for part in (x, *(0, *x.stride())[-2:])]
-    after_last = inputs[2].ndim == 1
-    with torch.cuda.device_of(target):
-        gae_kernel[(triton.cdiv(batch, block_b),)](
-            *views, gamma, gamma * lam, steps, batch,
-            AFTER_LAST=after_last, BLOCK_T=block_t, BLOCK_B=block_b, enable_fp_fusion=False,
+    columns = triton.cdiv(batch, block_b)
+    tile = {"MASKED": "mask" in given, "BLOCK_T": block_t, "BLOCK_B": block_b, "enable_fp_fusion": False}
+    ended = given["terminated"]
+    flags = [given.get(name, ended) for name in ("terminated", "truncated", "mask")]
+    arrayed = any(name in given for name in OPS[op].factors)
+    factors = []
+    if arrayed:
+        factors = [
+            given[name] if name in given else _expanded(numbers[name], out[0]) for name in OPS[op].factors
+        ]
+    reals = [given[name] for name in OPS[op].arrays if name not in FLAGS and name in given]
+    if op == "discounted" and "next_value" not in given:
+        reals.append(reals[0])  # in its place, not read
+    gamma = 0.0 if "gamma" in given else float(numbers["gamma"])
+    by_tiles = (columns, triton.cdiv(steps, block_t))
+    if op == "n_step":
+        views = _views(*reals, *flags, *out)
+        n_step_kernel[by_tiles](*views, gamma, min(numbers["n"], steps), steps, batch, **tile)
+        return
+    decay = 0.0 if arrayed else gamma * float(numbers.get("lam", 1.0))
+    bars = (float(numbers.get("rho_bar", 1.0)), float(numbers.get("c_bar", 1.0)))
+    padded = [*reals, *factors, *(reals[0],) * 4][:4]
+    views = _views(*padded, *flags, given.get("greedy", ended), out[0])
+    values = given["next_value"].ndim if "next_value" in given else 0
+    chunks = 1
+    if columns < FEW_PROGRAMS:
+        chunks = min(MAX_CHUNKS, triton.cdiv(FEW_PROGRAMS, columns), triton.cdiv(steps, 2 * block_t))
+    length = triton.cdiv(triton.cdiv(steps, chunks), block_t) * block_t
+    chunks = triton.cdiv(steps, length)
+    maps = [torch.empty(chunks, batch, dtype=out[0].dtype, device=out[0].device) for _ in range(2)]
+    maps.append(torch.empty(chunks, batch, dtype=torch.int32, device=out[0].device))
+    for mode in (1, 2) if chunks > 1 else (0,):
+        scan_kernel[(columns, chunks)](
+            *views, *maps, gamma, decay, *bars, steps, batch, length,
+            OP=op, ARRAYS=arrayed, VALUES=values, MODE=mode, BLOCK_S=triton.next_power_of_2(chunks), **tile,
         )  # fmt: skip
-    if overlaps:
-        result.copy_(target)
-    return out
+    if op == "vtrace":
+        views = _views(*reals, *flags, *out)
+        vtrace_advantage_kernel[by_tiles](*views, gamma, float(numbers["pg_rho_bar"]), steps, batch, **tile)
 
 
-def _overlap(x: torch.Tensor, y: torch.Tensor) -> bool:
+def _expanded(number: Any, like: Tensor) -> Tensor:
+    return torch.full((1, 1), float(number), dtype=like.dtype, device=like.device).expand(like.shape)
+
+
+def _overlap(x: Tensor, y: Tensor) -> bool:
     """Whether the two may share memory, by the range of their addresses."""
     (x_low, x_high), (y_low, y_high) = _range(x), _range(y)
     return x_low < y_high and y_low < x_high
 
 
-def _range(x: torch.Tensor) -> tuple[int, int]:
+def _range(x: Tensor) -> tuple[int, int]:
     last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
     return x.data_ptr(), x.data_ptr() + (last + 1) * x.element_size()
+
+
+gae = partial(_run, "gae")
+td_lambda = partial(_run, "td_lambda")
+discounted = partial(_run, "discounted")
+n_step = partial(_run, "n_step")
+vtrace = partial(_run, "vtrace")
+retrace = partial(_run, "retrace")
+q_lambda = partial(_run, "q_lambda")

@@ -1,6 +1,4 @@
-"""The prioritized sampler beside TorchRL's own, whose compiled trees stand-ins in NumPy replace: they do not load with
-every torch. The stand-ins do what TorchRL documents of its trees.
-"""
+"""The prioritized sampler beside TorchRL's own, over stand-ins for its compiled trees."""
 
 import copy
 import pickle
@@ -11,58 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from _torchrl_trees import runnable_sampler
 
 pytest.importorskip("torchrl")
 
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ReplayBuffer, TensorDictReplayBuffer
 from torchrl.data.replay_buffers.samplers import PrioritizedSampler as TorchRLSampler
-from torchrl.data.replay_buffers.samplers import prioritized
 
 from fastrl.integrations.torchrl import PrioritizedSampler
 
 
-class StandIn:
-    """A tree of TorchRL's, slow: ``[]``, ``query``, ``scan_lower_bound``."""
-
-    def __init__(self, capacity: int) -> None:
-        self.leaf = np.full(capacity, self.neutral)
-
-    def __getitem__(self, index: Any) -> Any:
-        return (
-            torch.from_numpy(self.leaf[index.numpy()])
-            if isinstance(index, torch.Tensor)
-            else self.leaf[index]
-        )
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.leaf[np.asarray(index)] = np.asarray(value)
-
-
-class SumStandIn(StandIn):
-    neutral = 0.0
-
-    def query(self, start: int, stop: int) -> float:
-        return float(self.leaf[start:stop].sum())
-
-    def scan_lower_bound(self, mass: Any) -> Any:
-        return np.searchsorted(self.leaf.cumsum(), np.asarray(mass))
-
-
-class MinStandIn(StandIn):
-    neutral = np.inf
-
-    def query(self, start: int, stop: int) -> float:
-        return float(self.leaf[start:stop].min())
-
-
 @pytest.fixture
 def theirs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    for name in ("SumSegmentTreeFp32", "SumSegmentTreeFp64"):
-        monkeypatch.setattr(prioritized, name, SumStandIn)
-    for name in ("MinSegmentTreeFp32", "MinSegmentTreeFp64"):
-        monkeypatch.setattr(prioritized, name, MinStandIn)
-    return TorchRLSampler
+    return runnable_sampler(monkeypatch)
 
 
 SIZE = 50

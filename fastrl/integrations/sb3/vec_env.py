@@ -1,8 +1,4 @@
-"""Vector environments for Stable-Baselines3.
-
-from fastrl.integrations.sb3 import make_vec_env   # instead of stable_baselines3.common.env_util's
-model = stable_baselines3.PPO("MlpPolicy", make_vec_env("CartPole-v1", n_envs=64))
-"""
+"""Vector environments for Stable-Baselines3."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -12,19 +8,11 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from fastrl import extras
 from fastrl.envs import VectorEnv
-
-extras.require("sb3", "fastrl.integrations.sb3")
-
-from stable_baselines3.common.monitor import Monitor  # noqa: E402  # after the error that says what is missing
-from stable_baselines3.common.vec_env import VecEnv  # noqa: E402
-from stable_baselines3.common.vec_env.base_vec_env import (  # noqa: E402
-    VecEnvIndices,
-    VecEnvObs,
-    VecEnvStepReturn,
-)
 
 OP = "VecEnvAdapter"
 

@@ -1,0 +1,225 @@
+"""The distributional family and torch: operators eager and compiled, gradients against autograd."""
+
+from typing import Any
+
+import pytest
+
+from fastrl.kernels.distributional import (
+    c51_loss,
+    c51_project,
+    expectation,
+    hl_gauss,
+    quantile_huber,
+    two_hot,
+)
+
+torch = pytest.importorskip("torch")
+B, A, N = 6, 3, 11
+RANGE = {"v_min": -2.0, "v_max": 3.0}
+
+
+def arguments_of(op: Any) -> dict[str, Any]:
+    torch.manual_seed(0)
+    bellman = {"reward": torch.randn(B), "discount": torch.full((B,), 0.9)}
+    logits = torch.randn(B, A, N)
+    return {
+        c51_project: {"probs": torch.softmax(logits[:, 0], 1)} | bellman | RANGE,
+        c51_loss: {
+            "logits": torch.randn(B, A, N, requires_grad=True),
+            "action": torch.randint(A, (B,)),
+            "next_logits": logits,
+            "next_selector": torch.randn(B, A, N),
+        }
+        | bellman
+        | RANGE,
+        quantile_huber: {
+            "quantiles": torch.randn(B, N, requires_grad=True),
+            "targets": torch.randn(B, 7),
+            "taus": torch.rand(B, N),
+        },
+        expectation: {"x": torch.randn(B, A, N, requires_grad=True), "logits": True} | RANGE,
+        two_hot: {"x": torch.randn(B), "atoms": N} | RANGE,
+        hl_gauss: {"x": torch.randn(B), "atoms": N, "sigma": 0.4} | RANGE,
+    }[op]
+
+
+OPS = [c51_project, c51_loss, quantile_huber, expectation, two_hot, hl_gauss]
+ALL = pytest.mark.parametrize("op", OPS, ids=lambda op: op.__name__)
+DIFFERENTIABLE = pytest.mark.parametrize(
+    "op", [c51_loss, quantile_huber, expectation], ids=lambda op: op.__name__
+)
+
+
+def leaf_of(x: dict[str, Any]) -> Any:
+    return next(v for v in x.values() if isinstance(v, torch.Tensor) and v.requires_grad)
+
+
+def parts(result: Any) -> tuple[Any, ...]:
+    return (result,) if isinstance(result, torch.Tensor) else tuple(result)
+
+
+@ALL
+def test_tensors_give_the_numbers_of_arrays(op: Any) -> None:
+    x = arguments_of(op)
+    arrays = {name: v.detach().numpy() if isinstance(v, torch.Tensor) else v for name, v in x.items()}
+    want = op(**arrays)
+    want = want if isinstance(want, tuple) else (want,)
+    for got, array in zip(parts(op(**x)), want, strict=True):
+        assert torch.equal(got.detach(), torch.from_numpy(array))
+
+
+@ALL
+@pytest.mark.parametrize("how", ["support", "range"])
+def test_compiled_equals_eager(op: Any, how: str) -> None:
+    x = arguments_of(op)
+    if how == "support" and op is not quantile_huber:
+        x = {name: v for name, v in x.items() if name not in ("v_min", "v_max", "atoms")}
+        x["support"] = torch.linspace(-2.0, 3.0, N)
+    torch._dynamo.reset()
+    compiled = torch.compile(op, fullgraph=True, backend="aot_eager")
+    eager, traced = op(**x), compiled(**x)
+    for a, b in zip(parts(eager), parts(traced), strict=True):
+        assert torch.equal(a, b)
+    if any(isinstance(v, torch.Tensor) and v.requires_grad for v in x.values()):
+        first = parts(eager)[0]
+        weight = torch.linspace(-1, 1, first.numel()).reshape(first.shape)
+        gradients = [
+            torch.autograd.grad((parts(y)[0] * weight).sum(), leaf_of(x))[0] for y in (eager, traced)
+        ]
+        assert torch.equal(*gradients)
+
+
+def test_c51_loss_is_that_of_torch() -> None:
+    x = arguments_of(c51_loss)
+    z, row = torch.linspace(-2.0, 3.0, N), torch.arange(B)
+    with torch.no_grad():
+        best = (torch.softmax(x["next_selector"], -1) @ z).argmax(1)
+        p = torch.softmax(x["next_logits"][row, best], -1)
+        land = (x["reward"][:, None] + x["discount"][:, None] * z).clamp(-2, 3)
+        hat = (1 - (land[:, None, :] - z[None, :, None]).abs() / 0.5).clamp(0, 1)
+        target = (hat * p[:, None, :]).sum(-1)
+    want = -(target * torch.log_softmax(x["logits"][row, x["action"]], -1)).sum(-1)
+    got = c51_loss(**x)
+    torch.testing.assert_close(got.loss, want, rtol=1e-5, atol=1e-5)
+    weight = torch.linspace(-1, 1, B)
+    gradients = [torch.autograd.grad((y * weight).sum(), x["logits"])[0] for y in (got.loss, want)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    total = torch.autograd.grad(c51_loss(**x).loss.mean(), x["logits"])[0]
+    torch.testing.assert_close(got.d_logits, total)
+    torch.testing.assert_close(c51_loss(**x, scale=0.5).d_logits, 0.5 * B * total)
+
+
+def test_quantile_huber_is_that_of_torch() -> None:
+    x = arguments_of(quantile_huber)
+    delta = x["targets"][:, None, :] - x["quantiles"][:, :, None]
+    huber = torch.nn.functional.huber_loss(
+        x["quantiles"][:, :, None].expand_as(delta),
+        x["targets"][:, None, :].expand_as(delta),
+        reduction="none",
+        delta=0.7,
+    )
+    want = ((x["taus"][:, :, None] - (delta < 0).float()).abs() * huber).sum(1).mean(1)
+    got = quantile_huber(**x, kappa=0.7)
+    torch.testing.assert_close(got.loss, want, rtol=1e-5, atol=1e-5)
+    weight = torch.linspace(-1, 1, B)
+    gradients = [torch.autograd.grad((y * weight).sum(), x["quantiles"])[0] for y in (got.loss, want)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        got.d_quantiles, torch.autograd.grad(quantile_huber(**x, kappa=0.7).loss.mean(), x["quantiles"])[0]
+    )
+
+
+@DIFFERENTIABLE
+@pytest.mark.filterwarnings("ignore:.*not a double precision")
+def test_gradcheck(op: Any) -> None:
+    x = arguments_of(op)
+    name = next(name for name, v in x.items() if isinstance(v, torch.Tensor) and v.requires_grad)
+    options = {"kappa": 5.0} if op is quantile_huber else {}
+
+    def function(leaf: Any) -> Any:
+        return parts(op(**x | {name: leaf}, **options))[0]
+
+    assert torch.autograd.gradcheck(function, x[name], eps=1e-2, atol=4e-3)
+
+
+def test_expectation_of_probabilities_has_a_gradient() -> None:
+    p = torch.softmax(torch.randn(B, N), 1).requires_grad_()
+    z = torch.linspace(-2.0, 3.0, N)
+    (got,) = torch.autograd.grad(expectation(p, support=z).sum(), p)
+    torch.testing.assert_close(got, z.expand(B, N))
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op is not two_hot], ids=lambda op: op.__name__)
+def test_the_operator_is_well_formed(op: Any) -> None:
+    x = arguments_of(op)
+    op(**x)  # which registers it
+    support = (None, -2.0, 3.0)
+    inputs = {
+        c51_project: lambda: (x["probs"], x["reward"], x["discount"], None, None, *support, None),
+        c51_loss: lambda: (
+            x["logits"], x["action"], x["next_logits"], x["reward"], x["discount"], None, None, *support,
+            x["next_selector"], False, None,
+        ),
+        quantile_huber: lambda: (x["quantiles"], x["targets"], x["taus"], 1.0, 0.1, None),
+        expectation: lambda: (x["x"].detach()[:, 0].clone().requires_grad_(), *support, True),
+        hl_gauss: lambda: (x["x"], *support, N, 0.4),
+    }[op]()  # fmt: skip
+    torch.library.opcheck(getattr(torch.ops.fastrl, op.__name__), (*inputs, None))
+
+
+def test_what_it_cannot_do() -> None:
+    for op in (c51_loss, quantile_huber, expectation):
+        x = arguments_of(op)
+        first = parts(op(**x))[0].sum()
+        with pytest.raises(RuntimeError, match=f"{op.__name__}: second derivatives are not implemented"):
+            torch.autograd.grad(first, leaf_of(x), create_graph=True)
+    for op, name in (
+        (c51_project, "probs"),
+        (c51_project, "reward"),
+        (c51_loss, "next_logits"),
+        (c51_loss, "next_selector"),
+        (quantile_huber, "targets"),
+        (quantile_huber, "taus"),
+        (hl_gauss, "x"),
+        (two_hot, "x"),
+    ):
+        x = arguments_of(op)
+        x[name] = x[name].clone().requires_grad_()
+        with pytest.raises(ValueError, match=f"{name} must not require a gradient|reward must not require"):
+            op(**x)
+    x = arguments_of(c51_project)
+    with torch.no_grad():
+        assert not c51_project(**x | {"probs": x["probs"].requires_grad_()}).requires_grad
+
+
+@ALL
+def test_refuses(op: Any) -> None:
+    x = arguments_of(op)
+    name = next(iter(x))
+    with pytest.raises(TypeError, match=f"{op.__name__}: {name} must be float32"):
+        op(**x | {name: x[name].detach().to(torch.bfloat16)})
+    elsewhere = {k: v.detach().to("meta") if isinstance(v, torch.Tensor) else v for k, v in x.items()}
+    if op is not two_hot:
+        with pytest.raises(NotImplementedError, match=f"no backend runs {op.__name__} on meta"):
+            op(**elsewhere)
+    others = [k for k, v in x.items() if isinstance(v, torch.Tensor)][1:]
+    for other in others:
+        with pytest.raises(
+            ValueError, match=f"{op.__name__}: {other} must be on cpu as the first argument is, got meta"
+        ):
+            op(**x | {other: elsewhere[other]})
+        with pytest.raises(TypeError, match=f"{op.__name__}: {other} must be a .* tensor"):
+            op(**x | {other: x[other].detach().numpy()})
+
+
+def test_out() -> None:
+    x = arguments_of(c51_project)
+    want = c51_project(**x)
+    out = torch.zeros(B, N)
+    assert c51_project(**x, out=out) is out
+    assert torch.equal(out, want)
+    with pytest.raises(ValueError, match="c51_project: out must not require grad"):
+        c51_project(**x, out=torch.zeros(B, N, requires_grad=True))
+    losses = arguments_of(quantile_huber)
+    with pytest.raises(ValueError, match="quantile_huber: out takes NumPy arrays only"):
+        quantile_huber(**losses, out=(out, out))
