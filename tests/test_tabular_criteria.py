@@ -336,6 +336,8 @@ BAD = {
     ),
     "average_reward: mdp must go on for ever, got terminal state 0": lambda: average_reward(GRID),
     r"average_reward: step must be in \(0, 1\], got 0": lambda: average_reward(zoo.forest(), step=0),
+    "average_reward: num_threads must be >= 1, got 0": lambda: average_reward(zoo.forest(), num_threads=0),
+    "finite_horizon: num_threads must be >= 1, got 0": lambda: finite_horizon(GRID, 1, num_threads=0),
     "average_reward: eps must be > 0, got 0": lambda: average_reward(zoo.forest(), eps=0),
     r"policy must be integers \[S\] = \[16\], or floats .*, got complex128": lambda: occupancy(
         GRID, TABLE.astype(complex), 0.9, initial=1

@@ -73,6 +73,17 @@ def test_gridworld_with_jumps():
     np.testing.assert_allclose(best[20:], [14.4194, 16.0216, 14.4194, 12.9775, 11.6797], atol=5e-5)
 
 
+METHODS = ("value_iteration", "modified_policy_iteration", "policy_iteration", "gauss_seidel", "topological")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gridworld_with_jumps_by_every_method(method):
+    """One closed component with long cycles: no method may go round in them."""
+    found = solve(zoo.gridworld_with_jumps(), 0.9, method=method, eps=1e-8)
+    assert found.converged
+    np.testing.assert_allclose(found.value[:2], [21.977485284, 24.419428094], atol=2e-8)
+
+
 def test_gamblers_problem():
     """Sutton and Barto (2018), example 4.3."""
     value, policy = plan(zoo.gamblers_problem(), 1.0)
