@@ -79,6 +79,14 @@ def test_not_converged_is_status_one(solve):
     assert "did NOT converge in 1 iterations" in printed.out
 
 
+def test_values_without_bounds_are_not_drawn(solve, tmp_path):
+    status, printed = solve("windy_gridworld", "--gamma", "1", "--max-iter", "1")
+    assert status == 1
+    assert "did NOT converge" in printed.out
+    assert "nothing is proven of some values" in printed.out
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

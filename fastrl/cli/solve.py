@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import numpy as np
 import tyro
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def solve(options: Solve) -> int:
     seconds = perf_counter() - start
     print(f"{options.model}: {mdp.num_states} states, {mdp.num_pairs} pairs of state and action")
     _report(mdp, solution, seconds)
+    if not np.isfinite(solution.value).all():
+        return 1
     if options.save is not None:
         solution.save(options.save)
         print(f"values and policy: {options.save}")
@@ -84,6 +87,9 @@ def _report(mdp: "MDP", solution: "Solution", seconds: float) -> None:
     width = float((solution.upper - solution.lower).max())
     state = "converged" if solution.converged else "did NOT converge"
     print(f"{solution.method}: {state} in {solution.iterations} iterations, {seconds * 1e3:.3g} ms")
+    if not np.isfinite(solution.value).all():
+        print("nothing is proven of some values: go on for longer, or take a gamma below 1")
+        return
     least, most = solution.value.min(), solution.value.max()
     print(f"values in [{least:.10g}, {most:.10g}], bounds at most {width:.3g} apart")
     if mdp.initial is not None:
