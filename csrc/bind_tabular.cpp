@@ -1,5 +1,6 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/typing.h>
 
 #include <chrono>
 #include <cstdint>
@@ -20,6 +21,9 @@ FASTRL_DISPATCH(TabularTable, tabular)
 namespace {
 
 constexpr const char* kOp = "Bellman";
+
+using ChangeTuple = py::typing::Tuple<double, double, int64_t>;
+using RangeTuple = py::typing::Tuple<double, double>;
 
 void interrupted() {
   const py::gil_scoped_acquire acquire;
@@ -59,8 +63,8 @@ class Bellman : public Checked {
     mass = inspect(model);
   }
 
-  py::tuple sweep(py::handle value, double gamma, py::handle next, py::handle choice, py::handle q,
-                  int64_t threads) const {
+  ChangeTuple sweep(py::handle value, double gamma, py::handle next, py::handle choice, py::handle q,
+                    int64_t threads) const {
     const auto n = static_cast<py::ssize_t>(model.num_states);
     const Backup what{&model,
                       data_of<const double>(value, kOp, "value", {n}),
@@ -96,8 +100,8 @@ class Bellman : public Checked {
     tabular().transposed[static_cast<int>(model.layout)](model, from, gamma, to);
   }
 
-  py::tuple solve_components(py::handle value, double gamma, double tolerance, int64_t max_sweeps,
-                             bool pessimistic) const {
+  py::typing::Tuple<int64_t, double, bool> solve_components(py::handle value, double gamma, double tolerance,
+                                                            int64_t max_sweeps, bool pessimistic) const {
     auto* v = data_of<double>(value, kOp, "value", {model.num_states});
     Solved solved;
     {
@@ -107,11 +111,11 @@ class Bellman : public Checked {
     return py::make_tuple(solved.components, solved.sweeps, solved.converged);
   }
 
-  py::tuple gauss_seidel(py::handle value, double gamma, double tolerance, int64_t max_sweeps) const {
+  py::typing::Tuple<double, bool> gauss_seidel(py::handle value, double gamma, double tolerance,
+                                               int64_t max_sweeps) const {
     auto* v = data_of<double>(value, kOp, "value", {model.num_states});
     const py::gil_scoped_release release;
-    const Solved solved =
-        fastrl::gauss_seidel(*this, {gamma, tolerance, max_sweeps, false}, v, interrupted);
+    const Solved solved = fastrl::gauss_seidel(*this, {gamma, tolerance, max_sweeps, false}, v, interrupted);
     const py::gil_scoped_acquire acquire;
     return py::make_tuple(solved.sweeps, solved.converged);
   }
@@ -151,7 +155,7 @@ class BoundIterator {
   BoundIterator(const py::object& of, double gamma, py::handle value, py::handle choice, int64_t threads)
       : of_(of), iterator_(make(of.cast<const Bellman&>(), gamma, value, choice, threads)) {}
 
-  py::tuple improve() {
+  ChangeTuple improve() {
     Change change;
     {
       const py::gil_scoped_release release;
@@ -160,7 +164,7 @@ class BoundIterator {
     return py::make_tuple(change.low, change.high, change.switched);
   }
 
-  py::tuple evaluate(double reduction, int64_t most) {
+  py::typing::Tuple<int64_t, double> evaluate(double reduction, int64_t most) {
     PolicyIterator::Evaluated done;
     {
       const py::gil_scoped_release release;
@@ -208,13 +212,15 @@ void register_tabular(py::module_& m) {
       .def("add_transposed", &Bellman::add_transposed, py::arg("mass"), py::arg("gamma"), py::arg("out"),
            "out [S] += gamma * weight^T mass [L], without terminal states' pairs.")
       .def_property_readonly(
-          "mass", [](const Bellman& b) { return py::make_tuple(b.mass.low, b.mass.high); },
+          "mass", [](const Bellman& b) -> RangeTuple { return py::make_tuple(b.mass.low, b.mass.high); },
           "Least and greatest weight that a pair gives to states that are not terminal.")
       .def_property_readonly(
-          "longest", [](const Bellman& b) { return b.mass.longest; }, "Additions that a pair's sum takes one after the other, at most.")
+          "longest", [](const Bellman& b) { return b.mass.longest; },
+          "Additions that a pair's sum takes one after the other, at most.")
       .def("solve_components", &Bellman::solve_components, py::arg("value"), py::arg("gamma"),
            py::arg("tolerance"), py::arg("max_sweeps"), py::arg("pessimistic"),
-           "Improves value in place, strongly connected parts after those they lead to; components, sweeps and "
+           "Improves value in place, strongly connected parts after those they lead to; components, sweeps "
+           "and "
            "whether each changed by less than the tolerance.")
       .def("gauss_seidel", &Bellman::gauss_seidel, py::arg("value"), py::arg("gamma"), py::arg("tolerance"),
            py::arg("max_sweeps"),
@@ -225,7 +231,9 @@ void register_tabular(py::module_& m) {
            "number.")
       .def_property_readonly(
           "reward_range",
-          [](const Bellman& b) { return py::make_tuple(b.mass.reward_low, b.mass.reward_high); },
+          [](const Bellman& b) -> RangeTuple {
+            return py::make_tuple(b.mass.reward_low, b.mass.reward_high);
+          },
           "Least and greatest reward of states that are not terminal.");
   py::class_<BoundIterator>(m, "PolicyIterator", "Modified policy iteration, a step at a time.")
       .def(py::init<const py::object&, double, py::handle, py::handle, int64_t>(), py::arg("bellman"),
@@ -233,7 +241,8 @@ void register_tabular(py::module_& m) {
       .def("improve", &BoundIterator::improve,
            "next_value = T value; least and greatest change, and how many choices changed.")
       .def("evaluate", &BoundIterator::evaluate, py::arg("reduction"), py::arg("most"),
-           "Sweeps of the greedy policy until the spread of changes is this times improve()'s; sweeps, spread.")
+           "Sweeps of the greedy policy until the spread of changes is this times improve()'s; sweeps, "
+           "spread.")
       .def("accept", &BoundIterator::accept, "value = next_value, moved by what all changes share.")
       .def_property_readonly("size", &BoundIterator::size, "Greatest absolute value.")
       .def_property_readonly("value", &BoundIterator::value)

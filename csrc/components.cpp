@@ -34,7 +34,9 @@ struct Compressed {
 
 struct Dense {
   explicit Dense(const Model& m) : model(m) {}
-  int64_t begin(int64_t s) const { return is_terminal(model, s) ? 0 : model.pair_offset[s] * model.num_states; }
+  int64_t begin(int64_t s) const {
+    return is_terminal(model, s) ? 0 : model.pair_offset[s] * model.num_states;
+  }
   int64_t end(int64_t s) const {
     return is_terminal(model, s) ? 0 : model.pair_offset[s + 1] * model.num_states;
   }
@@ -140,7 +142,8 @@ class Solver {
     const auto count = static_cast<int64_t>(parts_.start.size()) - 1;
     bool converged = true;
     for (int64_t c = 0; c < count; ++c) {
-      const int64_t begin = parts_.start[static_cast<size_t>(c)], end = parts_.start[static_cast<size_t>(c) + 1];
+      const int64_t begin = parts_.start[static_cast<size_t>(c)],
+                    end = parts_.start[static_cast<size_t>(c) + 1];
       if (end - begin == 1)
         sweep(begin, end);
       else
@@ -224,16 +227,19 @@ class Solver {
         reward = std::min(reward, m_.reward[l]);
       for (int64_t k = edges_.begin(s); k < edges_.end(s); ++k) {
         const int64_t next = edges_.next(k);
-        if (edges_.weight(k) != 0 && parts_.of[static_cast<size_t>(next)] != parts_.of[static_cast<size_t>(s)])
+        if (edges_.weight(k) != 0 &&
+            parts_.of[static_cast<size_t>(next)] != parts_.of[static_cast<size_t>(s)])
           after = std::min(after, value_[next]);
       }
     }
-    const double horizon = effort_.gamma < 1 ? 1 / (1 - effort_.gamma) : 10.0 * static_cast<double>(end - begin);
+    const double horizon =
+        effort_.gamma < 1 ? 1 / (1 - effort_.gamma) : 10.0 * static_cast<double>(end - begin);
     const double least = std::min(std::min(reward, 0.0) * horizon, after);
     for (int64_t i = begin; i < end; ++i) value_[parts_.order[static_cast<size_t>(i)]] = least;
   }
 
-  // Sorts the component's states by how many steps they are from leaving it, at best. Returns whether one can.
+  // Sorts the component's states by how many steps they are from leaving it, at best. Returns whether one
+  // can.
   bool order_from_exits(int64_t begin, int64_t end) {
     const auto size = static_cast<size_t>(end - begin);
     int32_t* order = parts_.order.data() + begin;

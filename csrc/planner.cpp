@@ -97,7 +97,9 @@ Mass inspect(const Model& m) {
     if (m.terminal != nullptr && m.terminal[s]) open[static_cast<size_t>(s)] = 0;
   std::vector<double> sums(static_cast<size_t>(m.num_pairs));
   tabular().expect[static_cast<int>(m.layout)](m, open.data(), 0, m.num_pairs, sums.data());
-  Mass mass{kInfinity, 0, kInfinity, -kInfinity, m.num_states / 32 + 7};  // dense: as tabular.cpp adds
+  // Of dense rows as tabular.cpp adds them: 32 sums side by side, and the rest.
+  const int64_t dense = std::max(m.num_states / 32 + 6, m.num_states % 32) + 1;
+  Mass mass{kInfinity, 0, kInfinity, -kInfinity, dense};
   if (m.layout != Layout::dense) {
     mass.longest = 0;
     for (int64_t l = 0; l < m.num_pairs; ++l) mass.longest = std::max(mass.longest, row_length(m, l));
@@ -156,8 +158,11 @@ void PolicyIterator::make_rows() {
 }
 
 Change PolicyIterator::improve() {
-  const Backup what{&of_.model, zero_ ? nullptr : value_.get(), gamma_, next_.get(), choice_.get(), nullptr,
-                    gap_.get(), moved_,  &rows_};
+  const Backup what{&of_.model,    zero_ ? nullptr : value_.get(),
+                    gamma_,        next_.get(),
+                    choice_.get(), nullptr,
+                    gap_.get(),    moved_,
+                    &rows_};
   change_ = backup(of_, what, threads_);
   return change_;
 }
@@ -186,10 +191,12 @@ PolicyIterator::Evaluated PolicyIterator::evaluate(double reduction, int64_t mos
   double before_last = 0;  // what the changes of the sweep before had in common
   auto checked = Clock::now();
   while (done.sweeps < most && done.reduced > reduction) {
-    const Relax relax{&rows_, terminal, static_cast<float>(gamma_), delta_.get(), sum_.get(), sum_next_.get()};
+    const Relax relax{&rows_,       terminal,   static_cast<float>(gamma_),
+                      delta_.get(), sum_.get(), sum_next_.get()};
     before_last = (last.low + last.high) / 2;
-    last = over(n, chunk, threads_,
-                [&](int64_t begin, int64_t end, Change& change) { tabular().relax(relax, begin, end, change); });
+    last = over(n, chunk, threads_, [&](int64_t begin, int64_t end, Change& change) {
+      tabular().relax(relax, begin, end, change);
+    });
     sum_.swap(sum_next_);
     ++done.sweeps;
     const double before = done.reduced;
@@ -205,7 +212,8 @@ PolicyIterator::Evaluated PolicyIterator::evaluate(double reduction, int64_t mos
   if (done.sweeps > 0) {
     const double common = (last.low + last.high) / 2;
     double rate = gamma_;
-    if (!stochastic()) rate = done.reduced * spread < 0.4 * std::abs(common) * scale ? common / before_last : 0;
+    if (!stochastic())
+      rate = done.reduced * spread < 0.4 * std::abs(common) * scale ? common / before_last : 0;
     if (rate > 0 && rate < 1) shift += rate / (1 - rate) * common * scale;
   }
   move(sum_.get(), scale, shift);

@@ -35,7 +35,8 @@ Change backup(const Checked& of, const Backup& what, int64_t threads);
 class PolicyIterator {
  public:
   // `value` [S]: where to begin; null: zeros. `choice` [S]: a policy to begin with, or null.
-  PolicyIterator(const Checked& of, double gamma, const double* value, const int32_t* choice, int64_t threads);
+  PolicyIterator(const Checked& of, double gamma, const double* value, const int32_t* choice,
+                 int64_t threads);
 
   // next = T value; the change from value to next.
   Change improve();

@@ -262,10 +262,10 @@ double gauss_seidel(const GaussSeidel& g, int64_t begin, int64_t end) {
       double own;
       const double apart = m.reward[l] + g.gamma * rows.dot_apart(l, s, g.value, own);
       const double leaves = 1 - g.gamma * own;
-      const double x = leaves > 1e-12 ? apart / leaves
+      const double x = leaves > 1e-12     ? apart / leaves
                        : m.reward[l] == 0 ? g.value[s]
-                       : m.reward[l] < 0 ? -kInfinity
-                                         : kInfinity;
+                       : m.reward[l] < 0  ? -kInfinity
+                                          : kInfinity;
       if (x > top) {
         top = x;
         top_leaves = leaves;

@@ -40,11 +40,12 @@ struct Backup {
   const Model* model;
   const double* value;  // [S]
   double gamma;
-  double* next;         // [S]
-  int32_t* choice;      // [S]: index among the state's pairs of the greedy one; keeps its own on a tie. -1: none yet
-  double* q;            // [L], or null
-  float* gap;           // [L], or null: gap plus `moved` of when it was measured
-  double moved;         // how far two values of one state's actions can have drifted apart so far
+  double* next;  // [S]
+  int32_t*
+      choice;    // [S]: index among the state's pairs of the greedy one; keeps its own on a tie. -1: none yet
+  double* q;     // [L], or null
+  float* gap;    // [L], or null: gap plus `moved` of when it was measured
+  double moved;  // how far two values of one state's actions can have drifted apart so far
   const PolicyRows* rows;  // rewritten where choice changes; or null
 };
 
@@ -90,7 +91,8 @@ struct TabularTable {
   double (*relax_in_place)(const SolvedRows&, const int32_t* order, int64_t size, double* value);
   void (*residual[3])(const Residual&, int64_t begin, int64_t end, Change&);
   void (*expect[3])(const Model&, const double* value, int64_t begin, int64_t end, double* out);  // pairs
-  void (*transposed[3])(const Model&, const double* mass, double gamma, double* out);  // out += gamma W^T mass
+  void (*transposed[3])(const Model&, const double* mass, double gamma,
+                        double* out);  // out += gamma W^T mass
 };
 
 const TabularTable& tabular();

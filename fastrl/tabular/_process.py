@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular._moments import sums
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -69,7 +68,9 @@ def of_policy(mdp: "MDP", policy: Floats) -> Process:
     """The process with one pair a state: what ``policy`` [L] does there."""
     states = mdp.num_states
     policy = policy if mdp.terminal is None else np.where(mdp.terminal[mdp.state], 0, policy)
-    reward = sums(mdp.state, np.where(policy > 0, policy * mdp.reward, 0.0), states)
+    reward: Floats = np.bincount(mdp.state, np.where(policy > 0, policy * mdp.reward, 0.0), states).astype(
+        float
+    )
     each = np.arange(states + 1, dtype=np.int64)
     if mdp.offset is None or mdp.next_state is None:
         weight = np.zeros((states, states))

@@ -54,8 +54,8 @@ def evaluate(
         mdp: the process.
         policy: actions [S], or probabilities [L] of the pairs or [S, A].
         gamma: γ in [0, 1); 1 where the policy ends from every state.
-        method: ``"direct"``, Gaussian elimination of a dense matrix; ``"krylov"``, BiCGSTAB; ``"iterative"``, sweeps,
-            by components where states mix slowly; ``"auto"`` picks.
+        method: ``"direct"``, Gaussian elimination of a dense matrix; ``"krylov"``, BiCGSTAB; ``"iterative"``,
+            sweeps, by components where states mix slowly; ``"auto"`` picks.
         eps: how far ``value`` may be from V.
         value: float64 [S], to begin with, of ``"krylov"`` and ``"iterative"``.
         num_threads: threads at most.
@@ -103,16 +103,14 @@ def _evaluation(
     if terminal is not None:
         lower[terminal] = upper[terminal] = 0
     converged = bool((upper - lower).max() <= 2 * eps)
-    return Evaluation(
-        value=(lower + upper) / 2, lower=lower, upper=upper, method=method, converged=converged
-    )
+    return Evaluation(value=(lower + upper) / 2, lower=lower, upper=upper, method=method, converged=converged)
 
 
 def _system(process: Process, gamma: float) -> tuple[Floats, NDArray[np.bool_]]:
     states = process.num_states
     ends = np.zeros(states, np.bool_) if process.terminal is None else process.terminal
     if process.offset is None or process.next_state is None:
-        matrix = -gamma * process.weight
+        matrix: Floats = -gamma * process.weight
     else:
         matrix = np.zeros((states, states))
         rows = np.repeat(np.arange(states), np.diff(process.offset))
@@ -126,14 +124,14 @@ def _system(process: Process, gamma: float) -> tuple[Floats, NDArray[np.bool_]]:
 def _direct(process: Process, gamma: float) -> Floats:
     if process.num_states > MOST_DIRECT:
         raise ValueError(
-            f'evaluate: method must be "krylov" or "iterative" with more than {MOST_DIRECT} states, got "direct"'
+            'evaluate: method must be "krylov" or "iterative" '
+            f'with more than {MOST_DIRECT} states, got "direct"'
         )
     matrix, ends = _system(process, gamma)
     try:
-        found: Floats = np.linalg.solve(matrix, np.where(ends, 0, process.reward))
+        return np.linalg.solve(matrix, np.where(ends, 0.0, process.reward)).astype(np.float64)
     except np.linalg.LinAlgError:
         raise ValueError("evaluate: gamma must be < 1: the policy never ends from some state") from None
-    return found
 
 
 def _krylov(process: Process, of: Bellman, gamma: float, eps: float, value: Floats | None) -> Floats:
@@ -204,11 +202,15 @@ def _bounded_by_steps(
     """Bounds with γ = 1: what is left of V = r + P V, times the expected number of steps."""
     ends = np.zeros(process.num_states, np.bool_) if process.terminal is None else process.terminal
     timed = Process(**{**process.__dict__, "reward": np.ones(process.num_states)})
-    steps = (_direct(timed, gamma) if method == "direct" else _krylov(timed, bellman(timed), gamma, 1e-3, None)) * 1.1
+    steps = (
+        _direct(timed, gamma) if method == "direct" else _krylov(timed, bellman(timed), gamma, 1e-3, None)
+    ) * 1.1
     steps = np.where(ends, 0, steps)
-    if not np.isfinite(steps).all() or (steps[~ends] < 1).any() or (
-        np.where(ends, 0, 1 + gamma * of.expect(steps) - steps) > 0
-    ).any():
+    if (
+        not np.isfinite(steps).all()
+        or (steps[~ends] < 1).any()
+        or (np.where(ends, 0, 1 + gamma * of.expect(steps) - steps) > 0).any()
+    ):
         raise ValueError("evaluate: gamma must be < 1: the policy never ends from some state")
     left = np.abs(np.where(ends, 0, process.reward + gamma * of.expect(found) - found)).max()
     size = max(float(np.abs(found).max()), float(np.abs(process.reward).max()))

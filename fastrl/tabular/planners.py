@@ -42,18 +42,19 @@ def solve(
 
     - ``"auto"``: modified policy iteration while it contracts quickly, as it does where states mix; else
       ``"topological"``. With γ = 1, ``"topological"``.
-    - ``"value_iteration"``: sweeps over all actions; stops by the span of changes and moves all values by what
-      these have in common.
+    - ``"value_iteration"``: sweeps over all actions; stops by the span of changes and moves all values by
+      what these have in common.
     - ``"modified_policy_iteration"``: sweeps over all actions, and between them sweeps of the greedy policy
       until the span has fallen tenfold or more.
     - ``"policy_iteration"``: Howard's: the policy is evaluated exactly before it is improved.
     - ``"gauss_seidel"``: value iteration in place, states in their order, self-loops solved exactly.
-    - ``"topological"``: strongly connected components, each after those it leads to, by Gauss-Seidel sweeps that
-      begin at its exits, with sweeps of the greedy policy between.
+    - ``"topological"``: strongly connected components, each after those it leads to, by Gauss-Seidel sweeps
+      that begin at its exits, with sweeps of the greedy policy between.
 
     Args:
         mdp: the process.
-        gamma: γ in [0, 1]. 1 is total reward: then every state must be able to end, or have no more rewards.
+        gamma: γ in [0, 1]. 1 is total reward: then every state must be able to end, or have no more
+            rewards.
         method: see above.
         eps: how far ``value`` may be from V*, in units of reward.
         max_iter: sweeps over all actions of all states, at most.
@@ -69,8 +70,8 @@ def solve(
     Raises:
         TypeError, ValueError: arguments that are not such; γ = 1 though some state can never end.
 
-    Source: Puterman 1994, Markov Decision Processes, sections 6.3 to 6.6 and 7.2; Dai, Mausam, Weld and Goldsmith
-    2011, Topological value iteration algorithms.
+    Source: Puterman 1994, Markov Decision Processes, sections 6.3 to 6.6 and 7.2; Dai, Mausam, Weld and
+    Goldsmith 2011, Topological value iteration algorithms.
     """
     require_choice("solve", "method", method, ["auto", *_PLANNERS])
     run = Run(mdp, gamma, eps, max_iter, num_threads, callback)
@@ -109,19 +110,22 @@ def _auto(run: Run, start: Floats | None) -> Solution:
     return _topological(run, start, "auto: topological Gauss-Seidel")
 
 
-Evaluate = Callable[[Run, PolicyIterator, float, int], float]
+Evaluate = Callable[[Run, PolicyIterator, float, int], bool]
 
 
-def _adaptive(run: Run, iterator: PolicyIterator, target: float, switched: int) -> float:
-    """As deep as the policy deserves: once it hardly changes, to where the next sweep can prove eps."""
+def _adaptive(run: Run, iterator: PolicyIterator, target: float, switched: int) -> bool:
+    """As deep as the policy deserves: once it hardly changes, to where the next sweep can prove eps. Returns
+    whether that went quickly.
+    """
     settled = switched * 50 < run.mdp.num_states
     wanted = target if switched == 0 else max(target, 0.03 if settled else 0.1)
-    return iterator.evaluate(wanted, PATIENCE)[1]
+    sweeps, reduced = iterator.evaluate(wanted, PATIENCE)
+    return bool(sweeps < PATIENCE or reduced <= 0.1)
 
 
-def _accept(_run: Run, iterator: PolicyIterator, _target: float, _switched: int) -> float:
+def _accept(_run: Run, iterator: PolicyIterator, _target: float, _switched: int) -> bool:
     iterator.accept()
-    return 0.0
+    return True
 
 
 def _improving(
@@ -143,8 +147,8 @@ def _improving(
             break
         if give_up and error > 0.5 * errors[-5]:
             return None
-        reduced = evaluate(run, iterator, 0.5 * run.eps / error, switched)
-        if give_up and reduced > 0.1:
+        quick = evaluate(run, iterator, 0.5 * run.eps / error, switched)
+        if give_up and not quick:
             return None
     next_value = iterator.next_value
     return run.solution(next_value + below, next_value + above, iterator.choice, method)
@@ -217,22 +221,18 @@ def _sweeping(
     method: str,
 ) -> Solution:
     """Gauss-Seidel sweeps in place and a closing one that proves bounds, with less tolerance each time."""
-    switched = run.mdp.num_states
-    choice: NDArray[np.int32] | None = None
+    choice = np.full(run.mdp.num_states, -1, np.int32)
     for _ in range(12):
         if in_order:
             sweeps, _ = run.of.gauss_seidel(value, run.gamma, tolerance, max(1, run.left))
         else:
-            _, sweeps, _ = run.of.solve_components(
-                value, run.gamma, tolerance, max(1, run.left), pessimistic
-            )
+            _, sweeps, _ = run.of.solve_components(value, run.gamma, tolerance, max(1, run.left), pessimistic)
         if not np.isfinite(value).all():
             s = int((~np.isfinite(value)).argmax())
             raise ValueError(f"solve: gamma must be < 1: the total reward from state {s} is not finite")
         lower, upper, chosen = certified(value)
         run.iterations += sweeps + 1
-        if choice is not None:
-            switched = int((choice != chosen).sum())
+        switched = int((choice != chosen).sum())
         choice = chosen
         error = float((upper - lower).max() / 2)
         try:

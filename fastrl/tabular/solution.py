@@ -36,7 +36,7 @@ class Solution:
 
     mdp: "MDP"
     gamma: float
-    """γ."""
+    """The discount."""
     value: Floats
     """[S]: the middle of the bounds; 0 in terminal states."""
     lower: Floats

@@ -26,10 +26,11 @@ def resting(mdp: "MDP", of: Bellman) -> NDArray[np.bool_]:
     component = of.components()
     if mdp.offset is None or mdp.next_state is None:
         pair, following = np.nonzero(mdp.weight)
+        leads = component[following]
     else:
-        pair = np.repeat(np.arange(mdp.num_pairs), np.diff(mdp.offset))
-        pair, following = pair[mdp.weight > 0], mdp.next_state[mdp.weight > 0]
-    leaves = component[mdp.state[pair]] != component[following]
+        pair = np.repeat(np.arange(mdp.num_pairs), np.diff(mdp.offset))[mdp.weight > 0]
+        leads = component[mdp.next_state[mdp.weight > 0]]
+    leaves = component[mdp.state[pair]] != leads
     left = np.zeros(mdp.num_states, np.bool_)
     left[component[mdp.state[pair[leaves]]]] = True
     left[component[mdp.state[row_sums(mdp, mdp.weight) < 1 - 1e-7]]] = True
@@ -37,7 +38,9 @@ def resting(mdp: "MDP", of: Bellman) -> NDArray[np.bool_]:
     if mdp.terminal is not None:
         closed |= mdp.terminal
     rewarded = np.zeros(mdp.num_states, np.bool_)
-    used = (mdp.reward != 0) & ~(mdp.terminal[mdp.state] if mdp.terminal is not None else False)
+    used = mdp.reward != 0
+    if mdp.terminal is not None:
+        used &= ~mdp.terminal[mdp.state]
     rewarded[component[mdp.state[used]]] = True
     endless = closed & rewarded[component]
     if endless.any():

@@ -1,7 +1,7 @@
 """Sweeps over finite Markov decision processes: what planners are made of.
 
-``process`` is anything with the arrays of ``fastrl.tabular.MDP``: ``num_states``, ``pair_offset``, ``offset``,
-``next_state``, ``weight``, ``reward`` and ``terminal``.
+``process`` is anything with the arrays of ``fastrl.tabular.MDP``: ``num_states``, ``pair_offset``,
+``offset``, ``next_state``, ``weight``, ``reward`` and ``terminal``.
 """
 
 from typing import Any

@@ -52,7 +52,7 @@ def policy_value(process: Any, policy: Floats, gamma: float) -> Floats:
             reward[state[pair]] += policy[pair] * process.reward[pair]
     system[:, ends] = 0
     system[ends, ends] = 1
-    return np.linalg.solve(system, reward)
+    return np.linalg.solve(system, reward).astype(np.float64)
 
 
 def policy_iteration(process: Any, gamma: float) -> Floats:
@@ -65,7 +65,9 @@ def policy_iteration(process: Any, gamma: float) -> Floats:
         value = policy_value(process, policy, gamma)
         q = backup(process, value, gamma)[2]
         kept = q[process.pair_offset[alive] + choice[alive]]
-        better = np.array([q[process.pair_offset[s] : process.pair_offset[s + 1]].argmax() for s in alive], int)
+        better = np.array(
+            [q[process.pair_offset[s] : process.pair_offset[s + 1]].argmax() for s in alive], int
+        )
         gain = q[process.pair_offset[alive] + better] - kept
         switch = gain > 1e-10 * (1 + np.abs(kept))
         if not switch.any():
