@@ -297,18 +297,15 @@ class Solver {
     std::vector<double> change(size);
     const Residual what{&m_, gamma, value_, order, change.data()};
     double before = kInfinity;
-    bool in_place = false;
     while (backups_left_ > 0) {
       Change c{kInfinity, -kInfinity, 0};
       tabular().residual[static_cast<int>(m_.layout)](what, 0, end - begin, c);
       backups_left_ -= static_cast<double>(size);
       const double spread = c.high - c.low, middle = (c.low + c.high) / 2;
-      // Sweeps in place undo what a shift before them was for: with both, it may go round for ever.
-      const double shift = in_place && spread > effort_.tolerance ? 0 : middle * gamma / (1 - gamma);
+      const double shift = middle * gamma / (1 - gamma);
       for (size_t i = 0; i < size; ++i) value_[order[i]] += change[i] + shift;
       if (spread <= effort_.tolerance) return true;
-      in_place |= spread > 0.8 * before;  // it goes round in circles
-      if (in_place) sweep(begin, end);
+      if (spread > 0.8 * before) sweep(begin, end);  // it goes round in circles
       before = spread;
       pause();
     }
