@@ -14,6 +14,8 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 constexpr int kPolicySweeps = 20;  // of the greedy policy, after one over all actions
 
+constexpr int kClosedSweeps = 200;  // before a closed component is treated as an open one
+
 bool is_terminal(const Model& m, int64_t s) { return m.terminal != nullptr && m.terminal[s]; }
 
 // What may follow a state: entries [begin(s), end(s)), all its actions' together.
@@ -175,10 +177,14 @@ class Solver {
     const bool left = order_from_exits(begin, end);
     if (!left && effort_.gamma < 1) return solve_closed(begin, end);
     if (effort_.pessimistic) begin_low(begin, end);
+    return solve_open(begin, end);
+  }
+
+  bool solve_open(int64_t begin, int64_t end) {
     const int64_t size = end - begin;
     if (size < 32) {
       while (backups_left_ > 0)
-        if (sweep(begin, end) <= effort_.tolerance) return true;
+        if (sweep(begin, end) <= tolerance(begin, end)) return true;
       return false;
     }
     const OwnedRows rows = make_rows(begin, end);
@@ -186,7 +192,7 @@ class Solver {
     const int32_t* order = parts_.order.data() + begin;
     while (backups_left_ > 0) {
       const double change = sweep(begin, end, &view);
-      if (change <= effort_.tolerance) return true;
+      if (change <= tolerance(begin, end)) return true;
       for (int i = 0; i < kPolicySweeps; ++i) {
         const double then = tabular().relax_in_place(view, order, size, value_);
         backups_left_ -= static_cast<double>(size) / mean_actions_;
@@ -195,6 +201,14 @@ class Solver {
       }
     }
     return false;
+  }
+
+  // Below a few units in the last place sweeps change nothing for the better.
+  double tolerance(int64_t begin, int64_t end) const {
+    double size = 0;
+    for (int64_t i = begin; i < end; ++i)
+      size = std::max(size, std::abs(value_[parts_.order[static_cast<size_t>(i)]]));
+    return std::max(effort_.tolerance, 4e-16 * size);
   }
 
   struct OwnedRows {
@@ -296,20 +310,20 @@ class Solver {
     const int32_t* order = parts_.order.data() + begin;
     std::vector<double> change(size);
     const Residual what{&m_, gamma, value_, order, change.data()};
-    double before = kInfinity;
-    while (backups_left_ > 0) {
+    double before = kInfinity, step = 1;
+    for (int tries = 0; tries < kClosedSweeps && backups_left_ > 0; ++tries) {
       Change c{kInfinity, -kInfinity, 0};
       tabular().residual[static_cast<int>(m_.layout)](what, 0, end - begin, c);
       backups_left_ -= static_cast<double>(size);
       const double spread = c.high - c.low, middle = (c.low + c.high) / 2;
-      const double shift = middle * gamma / (1 - gamma);
-      for (size_t i = 0; i < size; ++i) value_[order[i]] += change[i] + shift;
+      if (spread > 0.8 * before) step = 0.5;  // what goes round in circles must be damped
+      const double shift = middle * (1 / (1 - gamma) - step);
+      for (size_t i = 0; i < size; ++i) value_[order[i]] += step * change[i] + shift;
       if (spread <= effort_.tolerance) return true;
-      if (spread > 0.8 * before) sweep(begin, end);  // it goes round in circles
       before = spread;
       pause();
     }
-    return false;
+    return solve_open(begin, end);  // mixes too slowly: as it is without shifts
   }
 
   const Checked& of_;

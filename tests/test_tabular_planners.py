@@ -78,7 +78,7 @@ def assert_right(solution, mdp, gamma, eps):
     st.booleans(),
     st.sampled_from(METHODS),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_planners_agree_with_the_reference(seed, states, gamma, dense, terminals, discounts, method):
     mdp = random_mdp(seed, states, dense, seed % 2 == 0, terminals, discounts)
     eps = 1e-6
@@ -143,6 +143,15 @@ def test_all_methods_agree_where_states_mix(terminal):
         assert (answer.lower <= answers[0].upper).all()
         assert (answers[0].lower <= answer.upper).all()
         assert np.abs(answer.value - answers[0].value).max() <= 2e-6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_but_terminal_states(method):
+    mdp = MDP.from_functions(2, lambda s: [], lambda s, a: [], terminal=[0, 1])
+    solution = solve(mdp, 0.9, method=method)
+    assert solution.converged
+    assert solution.value.tolist() == [0, 0]
+    assert solution.policy.tolist() == [-1, -1]
 
 
 def test_huge_and_tiny_rewards():

@@ -82,6 +82,9 @@ def evaluate_process(
 ) -> Evaluation:
     """Values of a process with one pair a state."""
     of = bellman(process)
+    if process.terminal is not None and process.terminal.all():
+        nothing = np.zeros(process.num_states)
+        return _evaluation(process.terminal, nothing, nothing.copy(), eps, method)
     endless = gamma * of.mass[1] >= 1 - 1e-12
     if method == "auto":
         method = "direct" if process.num_states <= SMALL or endless else "iterative"

@@ -64,8 +64,8 @@ def solve(
         callback: called with an ``Iteration`` after each; planning stops early if it returns True.
 
     Returns:
-        Values, bounds, policy, q, trace. If iterations ran out, what was proven until then, ``converged`` False
-        and a warning.
+        Values, bounds, policy, q, trace. If iterations ran out, what was proven until then, ``converged``
+        False and a warning.
 
     Raises:
         TypeError, ValueError: arguments that are not such; γ = 1 though some state can never end.
@@ -82,6 +82,9 @@ def solve(
             raise ValueError("solve: value and policy must not both be given")
         process = of_policy(mdp, given)
         start = evaluate_process(process, run.gamma, max(eps, 1e-9)).value
+    if mdp.terminal is not None and mdp.terminal.all():
+        nothing = np.zeros(mdp.num_states)
+        return run.solution(nothing, nothing.copy(), np.full(mdp.num_states, -1, np.int32), method)
     endless = run.gamma * run.of.mass[1] >= 1 - 1e-12
     if endless:
         return _total(run, start, method)
@@ -173,6 +176,7 @@ def _policy_iteration(run: Run, start: Floats | None) -> Solution:
     value = np.zeros(mdp.num_states) if start is None else start
     choice = np.full(mdp.num_states, -1, np.int32)
     next_value = np.empty(mdp.num_states)
+    previous = np.inf
     while True:
         low, high, switched = run.of.backup(value, run.gamma, next_value, choice, None, run.num_threads)
         run.iterations += 1
@@ -184,6 +188,9 @@ def _policy_iteration(run: Run, start: Floats | None) -> Solution:
             break
         if error <= run.eps:
             break
+        if switched == 0 and error > 0.5 * previous:  # the rounding of the evaluation is what is left
+            return _topological(run, value, "policy iteration, polished by Gauss-Seidel")
+        previous = error
         taken = np.zeros(mdp.num_pairs)
         alive = choice >= 0
         taken[mdp.pair_offset[:-1][alive] + choice[alive]] = 1
