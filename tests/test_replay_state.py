@@ -114,7 +114,7 @@ def test_another_buffer_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="is of ReplayBuffer, not PrioritizedReplayBuffer"):
         make().load(uniform.save(tmp_path / "uniform"))
     path = make().save(tmp_path / "prioritized")
-    for options in ({"alpha": 0.5}, {"eps": 0}):
+    for options in ({"alpha": 0.5}, {"eps": 0}, {"stratified": False}, {"normalize": "buffer"}):
         with pytest.raises(ValueError, match="config must be"):
             make(**options).load(path)
     with pytest.raises(ValueError, match="config must be"):
@@ -131,6 +131,15 @@ def test_another_buffer_is_refused(tmp_path):
         {"counter": 2**64},
         {"max_priority": np.nan},
         {"max_priority": -1.0},
+        {"max_priority": None},
+        {"max_priority": "a"},
+        {"added": 2**70},
+        {"added": 3.5},
+        {"added": "a"},
+        {"seed": "a"},
+        {"flags": None},
+        {"fields": None},
+        {"fields": 3},
         {"flags": np.zeros(9, np.uint8)},
         {"flags": np.full(10, 4, np.uint8)},
         {"flags": np.zeros(10)},
@@ -155,3 +164,9 @@ def test_a_state_that_does_not_fit_changes_nothing(change):
     with pytest.raises(ValueError, match="load_state: "):
         buffer.load_state(state | {"fields": fields | {"rew": fields["rew"][:-1]}})
     assert_same(buffer.state(), state)
+
+
+def test_a_priority_that_makes_no_leaf_is_not_loaded():
+    buffer = PrioritizedReplayBuffer(4, {"x": {}}, alpha=1)
+    with pytest.raises(ValueError, match="load_state: max_priority must be .*, got 1e\\+308"):
+        buffer.load_state(buffer.state() | {"max_priority": 1e308})

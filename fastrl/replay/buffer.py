@@ -1,7 +1,6 @@
 """The uniform replay buffer, and all that the prioritized one has in common with it."""
 
 import dataclasses
-import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -11,8 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrl import _core, checkpoint
 from fastrl.kernels._check import describe, require_choice
+from fastrl.kernels.replay._check import require_integer
 from fastrl.replay import shards
-from fastrl.replay.fields import flag_fields, parse_fields, parse_n_step
+from fastrl.replay.fields import RESERVED, flag_fields, integer, parse_fields, parse_n_step, require_names
 from fastrl.replay.frames import parse_frames, row_bytes
 from fastrl.replay.memory import require_memory
 
@@ -82,6 +82,8 @@ class ReplayBuffer:
         shared = (next_of, stack_compress)
         self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, None, flat=False)
 
+    _reserved: Sequence[str] = RESERVED  # what no field may be called
+
     def _make(
         self,
         size: int,
@@ -95,20 +97,27 @@ class ReplayBuffer:
         *,
         flat: bool,
     ) -> None:
-        size, self.num_envs = operator.index(size), operator.index(num_envs)
+        size, self.num_envs = integer("size", size), integer("num_envs", num_envs)
         if self.num_envs < 1 or not self.num_envs <= size <= 2**31:
             raise ValueError(
                 f"replay: size must be in [num_envs = {num_envs}, 2^31], num_envs >= 1, got {size}"
             )
         self.fields, self.frames = parse_frames(parse_fields(env_dict, default_dtype), env_dict, *shared)
+        require_names(self.fields, self._reserved)
         self.n_step = parse_n_step(Nstep, self.fields)
+        kept = {name for one in self.frames for name in (one.current, one.following)}
+        for name in self.n_step.rewards:
+            if name in kept:
+                raise ValueError(
+                    f"replay: next_of and stack_compress must name no field that Nstep sums, got {name}"
+                )
         terminated, truncated = flag_fields(self.fields)
         at = dict.fromkeys(self.n_step.rewards, "sum") | dict.fromkeys(
             (*self.n_step.following, *filter(None, (terminated, truncated))), "last"
         )
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-        if not 0 <= operator.index(seed) < 2**64:
+        if not 0 <= integer("seed", seed) < 2**64:
             raise ValueError(f"replay: seed must be in [0, 2^64), got {seed}")
         self._saved: tuple[str, str] | None = None  # where to, and what: see shards.py
         self._row_bytes = row_bytes(self.fields, self.frames)
@@ -154,6 +163,7 @@ class ReplayBuffer:
         Raises:
             TypeError, ValueError: a field is missing, unknown, or of a wrong dtype or shape; nothing is
                 stored.
+            MemoryError: no memory for fields kept as frames; nothing is stored.
         """
         return self._core.add(fields, None)
 
@@ -249,6 +259,7 @@ class ReplayBuffer:
         Raises:
             TypeError, ValueError: another configuration, or something is missing or wrong; nothing is
                 changed.
+            MemoryError: no memory for fields kept as frames; the buffer is empty then.
         """
         if not isinstance(state, Mapping) or set(state) != _STATE:
             raise ValueError(
@@ -256,13 +267,19 @@ class ReplayBuffer:
             )
         if state["config"] != self._config():
             raise ValueError(f"load_state: config must be {self._config()}, got {state['config']}")
-        if not 0 <= state["max_priority"] < np.inf:
-            raise ValueError(f"load_state: max_priority must be finite and >= 0, got {state['max_priority']}")
-        for name in ("seed", "counter"):
-            if not 0 <= operator.index(state[name]) < 2**64:
-                raise ValueError(f"load_state: {name} must be in [0, 2^64), got {state[name]}")
-        position = tuple(state[name] for name in ("added", "seed", "counter", "max_priority"))
-        self._core.restore(position, state["flags"], state["leaves"], dict(state["fields"]))
+        largest, fields = state["max_priority"], state["fields"]
+        if not isinstance(largest, int | float | np.floating | np.integer):
+            raise TypeError(f"load_state: max_priority must be a number, got {describe(largest)}")
+        if not 0 <= largest < np.inf:
+            raise ValueError(f"load_state: max_priority must be finite and >= 0, got {largest}")
+        if not isinstance(fields, Mapping):
+            raise TypeError(f"load_state: fields must be a dict of arrays, got {describe(fields)}")
+        counts = [
+            require_integer("load_state", name, state[name], 0, end)
+            for name, end in (("added", 2**63), ("seed", 2**64), ("counter", 2**64))
+        ]
+        self._saved = None  # what was saved is of the rows before
+        self._core.restore((*counts, float(largest)), state["flags"], state["leaves"], dict(fields))
 
     def save(self, path: Path | str) -> Path:
         """Write :meth:`state` to a folder with checksums, replacing an older save there; its absolute path.
