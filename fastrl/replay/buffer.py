@@ -123,19 +123,32 @@ class ReplayBuffer:
         self._row_bytes = row_bytes(self.fields, self.frames)
         row = self._row_bytes + 1 + (20 if priorities else 0)
         require_memory(f"replay: a buffer of {size:,} rows of {row:,} bytes", size * row)
-        self._core = _core.Replay(
-            size // self.num_envs,
-            self.num_envs,
-            [(field.name, field.dtype, field.shape, at.get(field.name, "first")) for field in self.fields],
-            terminated,
-            truncated,
-            self.n_step.size,
-            self.n_step.gamma,
-            seed,
-            priorities,
-            flat,
-            self._frame_arguments(),
+        self._arguments = (
+            [
+                (field.name, field.dtype.name, field.shape, at.get(field.name, "first"))
+                for field in self.fields
+            ],
+            (terminated, truncated, self.n_step.size, self.n_step.gamma, seed, priorities, flat),
         )
+        self._size = size
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make the compiled part, empty."""
+        fields, rest = self._arguments
+        of_dtypes = [(name, np.dtype(dtype), shape, at) for name, dtype, shape, at in fields]
+        steps = self._size // self.num_envs
+        self._core = _core.Replay(steps, self.num_envs, of_dtypes, *rest, self._frame_arguments())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arguments and rows, each frame once."""
+        own = {name: x for name, x in self.__dict__.items() if name != "_core"}
+        return {**own, "_saved": None, "contents": shards.contents(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({name: x for name, x in state.items() if name != "contents"})
+        self._begin()
+        shards.put(self, state["contents"])
 
     def _frame_arguments(self) -> list[tuple[int, int, int, bool]]:
         names = [field.name for field in self.fields]
@@ -274,12 +287,14 @@ class ReplayBuffer:
             raise ValueError(f"load_state: max_priority must be finite and >= 0, got {largest}")
         if not isinstance(fields, Mapping):
             raise TypeError(f"load_state: fields must be a dict of arrays, got {describe(fields)}")
-        counts = [
-            require_integer("load_state", name, state[name], 0, end)
-            for name, end in (("added", 2**63), ("seed", 2**64), ("counter", 2**64))
-        ]
+        added = require_integer("load_state", "added", state["added"], 0, 2**63)
+        seed, counter = (
+            require_integer("load_state", name, state[name], 0, 2**64) for name in ("seed", "counter")
+        )
         self._saved = None  # what was saved is of the rows before
-        self._core.restore((*counts, float(largest)), state["flags"], state["leaves"], dict(fields))
+        self._core.restore(
+            (added, seed, counter, float(largest)), state["flags"], state["leaves"], dict(fields)
+        )
 
     def save(self, path: Path | str) -> Path:
         """Write :meth:`state` to a folder with checksums, replacing an older save there; its absolute path.

@@ -132,7 +132,7 @@ def parse_n_step(options: Mapping[str, Any] | None, fields: Sequence[Field]) -> 
         raise ValueError(f"replay: Nstep must be a dict of size, gamma, rew and next, got {options!r}")
     size = integer("Nstep's size", options["size"])
     if not 1 <= size < 2**63:
-        raise ValueError(f"replay: Nstep's size must be >= 1 and less than 2^63, got {size}")
+        raise ValueError(f"replay: Nstep's size must be {'>= 1' if size < 1 else '< 2^63'}, got {size}")
     gamma = number("Nstep's gamma", options.get("gamma", 0.99))
     require_unit("replay", "Nstep's gamma", gamma)
     n_step = NStep(size, gamma, names_of(options["rew"]), names_of(options.get("next", ())))

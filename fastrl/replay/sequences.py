@@ -79,15 +79,17 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
             MemoryError: the buffer does not fit in memory.
         """
         require_choice("replay", "ends", ends, ENDS)
-        self.length, self.stride = integer("length", length), integer("stride", stride)
+        self.ends, self.length, self.stride = ends, integer("length", length), integer("stride", stride)
         for name, steps in (("length", self.length), ("stride", self.stride)):
             if not 1 <= steps <= 2**31:
                 raise ValueError(f"replay: {name} must be in [1, 2^31], got {steps}")
         options = self._prioritize(alpha, eps, stratified, normalize, new_priority)
         shared = (next_of, stack_compress)
         self._make(size, env_dict, num_envs, None, shared, default_dtype, seed, options, flat=False)
-        self.ends = ends
-        self._core.keep_sequences(self.length, self.stride, ENDS.index(ends))
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._core.keep_sequences(self.length, self.stride, ENDS.index(self.ends))
 
     def add(self, **fields: Any) -> int:
         """Store steps; the row of the first. See :meth:`ReplayBuffer.add`.

@@ -105,6 +105,37 @@ def load(buffer: "ReplayBuffer", folder: Path | str) -> None:
         buffer._saved = (str(folder), digest(manifest))
 
 
+def contents(buffer: "ReplayBuffer") -> tuple[Outline, dict[str, Any], list[list[NDArray[np.uint8]]]]:
+    """All that :func:`put` needs, as arrays, each frame once.
+
+    Raises:
+        RuntimeError: another thread added rows.
+    """
+    outline = buffer._core.outline()
+    (added, *_), flags, _, stores = outline
+    frames = [
+        [buffer._core.frames(added, i, env, *extent) for env, extent in enumerate(store[0].tolist())]
+        for i, store in enumerate(stores)
+    ]
+    return outline, buffer._core.rows(added, added - len(flags), added), frames
+
+
+def put(buffer: "ReplayBuffer", held: tuple[Outline, dict[str, Any], list[list[NDArray[np.uint8]]]]) -> None:
+    """Put what :func:`contents` returned into a buffer that was made with the same arguments and is empty.
+
+    Raises:
+        TypeError, ValueError: other contents.
+    """
+    outline, rows, stores = held
+    (added, *_), flags, _, _ = outline
+    buffer._core.check_load(outline)
+    buffer._core.load_rows(added - len(flags), rows)
+    for i, frames in enumerate(stores):
+        for env, (first, _) in enumerate(outline[3][i][0].tolist()):
+            buffer._core.load_frames(i, env, first, frames[env])
+    buffer._core.end_load(outline)
+
+
 # Writing
 
 
