@@ -39,7 +39,8 @@ class ReplayBuffer:
     and ``done``, ``terminated`` and ``truncated`` of row t+k-1: ``rew + discount * value(next)`` is the
     target, whatever ended the window.
 
-    Threads may call it together: each call is as if alone. Many draw at once; adding waits for them.
+    Threads may call it together: each call is as if alone. Many draw at once; adding waits for them. A
+    child of fork has the buffer as it was between two calls. It can be copied and pickled, each frame once.
 
     Source: Lin 1992, Self-improving reactive agents based on reinforcement learning; n-step: Sutton & Barto
     2018, equation 7.1; at truncation, Pardo et al. 2018, Time limits in reinforcement learning.
