@@ -273,34 +273,35 @@ FASTRL_INLINE float cross_entropy(const float* x, int64_t n, const Exponentials&
   return total(loss);
 }
 
-int64_t c51_loss(const C51Problem& problem) {
+// kAtoms: how many evenly spaced atoms, if the compiler is to know, else 0.
+template <int64_t kAtoms>
+int64_t c51_loss_of(const C51Problem& problem) {
   const int64_t illegal = first_out_of_range(problem.action, problem.batch, problem.actions);
   if (illegal >= 0) return illegal;
   // What a row has written is read, at other offsets, only after the others of its group: before it has
   // reached the cache, that would wait for it.
   constexpr int64_t kGroup = 16;
-  const int64_t n = problem.atoms.n, wide = padded(n), actions = problem.actions;
-  Projector project(problem.atoms, problem.atoms, kGroup);
+  const int64_t n = kAtoms > 0 ? kAtoms : problem.atoms.n, wide = padded(n), actions = problem.actions;
+  const Atoms atoms = {problem.atoms.z, n, kAtoms > 0 || problem.atoms.uniform};
+  const Blocks<const float> now = problem.logits, next = problem.next_logits, selector = problem.selector;
+  const int64_t next_actions = problem.next_actions;
+  Projector project(atoms, atoms, kGroup);
   Scratch memory((kGroup + 1) * wide / kLanes);
   float *z = memory.data(), *e = z + wide;
-  for (int64_t i = 0; i < wide; ++i) z[i] = i < n ? static_cast<float>(problem.atoms.z[i]) : 0;
+  for (int64_t i = 0; i < wide; ++i) z[i] = i < n ? static_cast<float>(atoms.z[i]) : 0;
   const float scale = static_cast<float>(problem.scale);
   Exponentials next_of[kGroup], of[kGroup];
   int64_t best[kGroup], action[kGroup];
   for (int64_t first = 0; first < problem.batch; first += kGroup) {
     const int64_t rows = problem.batch - first < kGroup ? problem.batch - first : kGroup;
-    const auto logits = [&](int64_t k) {
-      return problem.logits.data + (first + k) * problem.logits.batch + action[k] * problem.logits.row;
-    };
+    const auto logits = [&](int64_t k) { return now.data + (first + k) * now.batch + action[k] * now.row; };
     for (int64_t k = 0; k < rows; ++k) {
       action[k] = problem.action.data == nullptr ? 0 : problem.action.data[(first + k) * problem.action.row];
       for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(logits(k) + i);
     }
     for (int64_t k = 0; k < rows; ++k)
-      best[k] = greedy(problem.selector.data + (first + k) * problem.selector.batch, problem.selector.row,
-                       problem.next_actions, n, z);
+      best[k] = greedy(selector.data + (first + k) * selector.batch, selector.row, next_actions, n, z);
     for (int64_t k = 0; k < rows; ++k) {
-      const Blocks<const float>& next = problem.next_logits;
       next_of[k] =
           exponentials(next.data + (first + k) * next.batch + best[k] * next.row, n, z, project.probs(k));
       of[k] = exponentials(logits(k), n, z, e + k * wide);
@@ -316,6 +317,11 @@ int64_t c51_loss(const C51Problem& problem) {
                         problem.kl, scale, d + (k * actions + action[k]) * n);
   }
   return -1;
+}
+
+// 51 atoms, the paper's, are what nearly all use.
+int64_t c51_loss(const C51Problem& problem) {
+  return problem.atoms.n == 51 && problem.atoms.uniform ? c51_loss_of<51>(problem) : c51_loss_of<0>(problem);
 }
 
 }  // namespace
