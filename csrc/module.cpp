@@ -22,6 +22,7 @@ void register_distributional(py::module_& m);
 void register_transition_table(py::module_& m);
 void register_envs(py::module_& m);
 void register_rollout(py::module_& m);
+void register_tabular(py::module_& m);
 }  // namespace fastrl
 
 PYBIND11_MODULE(_core, m) {
@@ -57,4 +58,5 @@ PYBIND11_MODULE(_core, m) {
   register_transition_table(m);
   register_envs(m);
   register_rollout(m);
+  register_tabular(m);
 }

@@ -655,6 +655,125 @@ class Rollout:
         Returns and lengths of the episodes that finished, and the seconds spent in environment and policy.
         """
 
+class Bellman:
+    """
+    Sweeps over a finite MDP's arrays, which it keeps and does not copy.
+    """
+    def __init__(
+        self,
+        pair_offset: typing.Any,
+        offset: typing.Any,
+        next_state: typing.Any,
+        weight: typing.Any,
+        reward: typing.Any,
+        terminal: typing.Any,
+    ) -> None: ...
+    def add_transposed(
+        self,
+        mass: typing.Any,
+        gamma: typing.SupportsFloat | typing.SupportsIndex,
+        out: typing.Any,
+    ) -> None:
+        """
+        out [S] += gamma * weight^T mass [L], without terminal states' pairs.
+        """
+    def backup(
+        self,
+        value: typing.Any,
+        gamma: typing.SupportsFloat | typing.SupportsIndex,
+        next_value: typing.Any,
+        choice: typing.Any,
+        q: typing.Any,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 1,
+    ) -> tuple[float, float, int]:
+        """
+        next_value = T value; least and greatest change, and how many choices changed.
+        """
+    def components(self) -> numpy.typing.NDArray[numpy.int32]:
+        """
+        [S]: the strongly connected component of each state; a component leads to none with a greater number.
+        """
+    def expect(self, value: typing.Any) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        [L]: sum of weight times value over each row.
+        """
+    def gauss_seidel(
+        self,
+        value: typing.Any,
+        gamma: typing.SupportsFloat | typing.SupportsIndex,
+        tolerance: typing.SupportsFloat | typing.SupportsIndex,
+        max_sweeps: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[float, bool]:
+        """
+        Sweeps value in place, states in order, until a sweep changes none by more than the tolerance; sweeps and whether one did.
+        """
+    def solve_components(
+        self,
+        value: typing.Any,
+        gamma: typing.SupportsFloat | typing.SupportsIndex,
+        tolerance: typing.SupportsFloat | typing.SupportsIndex,
+        max_sweeps: typing.SupportsInt | typing.SupportsIndex,
+        pessimistic: bool,
+    ) -> tuple[int, float, bool]:
+        """
+        Improves value in place, strongly connected parts after those they lead to; components, sweeps and whether each changed by less than the tolerance.
+        """
+    @property
+    def longest(self) -> int:
+        """
+        Additions that a pair's sum takes one after the other, at most.
+        """
+    @property
+    def mass(self) -> tuple[float, float]:
+        """
+        Least and greatest weight that a pair gives to states that are not terminal.
+        """
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """
+        Least and greatest reward of states that are not terminal.
+        """
+
+class PolicyIterator:
+    """
+    Modified policy iteration, a step at a time.
+    """
+    def __init__(
+        self,
+        bellman: typing.Any,
+        gamma: typing.SupportsFloat | typing.SupportsIndex,
+        value: typing.Any,
+        choice: typing.Any,
+        num_threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def accept(self) -> None:
+        """
+        value = next_value, moved by what all changes share.
+        """
+    def evaluate(
+        self,
+        reduction: typing.SupportsFloat | typing.SupportsIndex,
+        most: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[int, float]:
+        """
+        Sweeps of the greedy policy until the spread of changes is this times improve()'s; sweeps, spread.
+        """
+    def improve(self) -> tuple[float, float, int]:
+        """
+        next_value = T value; least and greatest change, and how many choices changed.
+        """
+    @property
+    def choice(self) -> numpy.typing.NDArray[numpy.int32]: ...
+    @property
+    def next_value(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def size(self) -> float:
+        """
+        Greatest absolute value.
+        """
+    @property
+    def value(self) -> numpy.typing.NDArray[numpy.float64]: ...
+
 def act(
     network: Network,
     params: typing.Any,

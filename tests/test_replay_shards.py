@@ -195,6 +195,9 @@ def test_what_does_not_belong_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"files besides a saved buffer \(notes.txt\)"):
         buffer.save_shards(tmp_path)
     (tmp_path / "notes.txt").rename(tmp_path / "manifest.json")
+    (tmp_path / ".tmpr0mkMP").write_text("")  # of safetensors, which a kill interrupted
+    buffer.save_shards(tmp_path)
+    assert ".tmpr0mkMP" not in written(tmp_path)
     buffer.save(tmp_path / "checkpoint")
     with pytest.raises(CheckpointError, match="files besides"):
         buffer.save_shards(tmp_path / "checkpoint")

@@ -48,7 +48,7 @@ def solve(options: Solve) -> int:
     from fastrl.tabular import solve as plan
 
     mdp = model_of(options.model, json.loads(options.options))
-    limit = {} if options.max_iter is None else {"max_iter": options.max_iter}
+    limit: dict[str, Any] = {} if options.max_iter is None else {"max_iter": options.max_iter}
     start = perf_counter()
     solution = plan(
         mdp, options.gamma, method=options.method, eps=options.eps, num_threads=options.num_threads, **limit

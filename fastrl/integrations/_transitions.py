@@ -1,6 +1,7 @@
 """The rows of replay buffers in the shape of SB3's, which CleanRL has as well: by spaces, with infos."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,7 +76,17 @@ class Transitions:
         self._keys = tuple(observation_space) if isinstance(observation_space, spaces.Dict) else None
         parts = {f"obs.{key}": part for key, part in observation_space.items()} if of_dict else {}  # type: ignore[attr-defined]
         self._parts: dict[str, spaces.Space[Any]] = parts or {"obs": observation_space}
-        self._action_shape = (n_envs, int(np.prod(_shape(op, "action_space", action_space))))
+        self._observed = [
+            (
+                name,
+                f"next_{name}",
+                name.removeprefix("obs.") if of_dict else None,
+                isinstance(part, spaces.Discrete),
+            )
+            for name, part in self._parts.items()
+        ]
+        self._none_truncated = np.zeros(n_envs, np.bool_)
+        self._action_shape = (n_envs, math.prod(_shape(op, "action_space", action_space)))
         dtype = action_space.dtype
         fields: dict[str, dict[str, Any]] = {
             "action": {
@@ -117,26 +128,27 @@ class Transitions:
             TypeError, ValueError: an array that does not fit; nothing is stored.
         """
         n = self._n_envs
-        truncated = np.zeros(n, np.bool_)
-        terminated = self._column("done", done, (n,)).astype(np.float32)
+        terminated = self._column("done", done, (n, 1)).astype(np.float32)
+        truncated = self._none_truncated
         if self._timeouts:
-            if not isinstance(infos, Sequence) or len(infos) != n:
+            if not isinstance(infos, list | tuple) or len(infos) != n:
                 raise ValueError(f"{self._op} add: infos must be {n} dicts, got {describe(infos)}")
-            for i in terminated.nonzero()[0].tolist():
-                if infos[i].get("TimeLimit.truncated", False):
-                    truncated[i], terminated[i] = True, 0
+            if np.count_nonzero(terminated):
+                truncated = truncated.copy()
+                for i in terminated[:, 0].nonzero()[0].tolist():
+                    if infos[i].get("TimeLimit.truncated", False):
+                        truncated[i], terminated[i] = True, 0
         fields = {
             "action": self._column("action", action, self._action_shape),
             "reward": self._column("reward", reward, (n, 1)),
-            "terminated": terminated[:, None],
+            "terminated": terminated,
             "truncated": truncated,
         }
-        for name, part in self._parts.items():
-            for key, given in ((name, obs), (f"next_{name}", next_obs)):
-                value = given if self._keys is None else given[name.removeprefix("obs.")]
-                if isinstance(part, spaces.Discrete):  # [n_envs] or [n_envs, 1]
-                    value = self._column(key, value, (n, 1))
-                fields[key] = value
+        for name, following, key, discrete in self._observed:
+            first, last = (obs, next_obs) if key is None else (obs[key], next_obs[key])
+            if discrete:  # [n_envs] or [n_envs, 1]
+                first, last = self._column("obs", first, (n, 1)), self._column("next_obs", last, (n, 1))
+            fields[name], fields[following] = first, last
         self.rows.add(**fields)
 
     def gather(self, rows: NDArray[Any]) -> Batch:
@@ -162,7 +174,7 @@ class Transitions:
 
     def _column(self, name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         array = np.asarray(value)
-        if array.size != np.prod(shape) or (array.ndim and len(array) != self._n_envs):
+        if array.size != math.prod(shape):
             raise ValueError(f"{self._op} add: {name} must be {list(shape)}, got {describe(array)}")
         return array.reshape(shape)
 

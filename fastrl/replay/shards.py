@@ -30,7 +30,8 @@ SHARD_BYTES = 1 << 27
 """Of one shard, at most by one row: so much may be read at a time, and so much is kept for one row."""
 _FORMAT = "fastrl-replay"
 _MANIFEST = "manifest.json"
-_NAME = re.compile(r"(?:\.tmp-)?(?:shard|state)-(\d{8,})\.safetensors|\.tmp-manifest\.json")
+_NAME = re.compile(r"(?:\.tmp-)?(?:shard|state)-(\d{8,})\.safetensors|\.tmp-manifest\.json|\.tmp\w{6}")
+"""Files that a save writes, those included that a kill leaves: the last are safetensors' own."""
 
 Outline = tuple[Any, NDArray[np.uint8], NDArray[np.float64] | None, list[Any]]
 

@@ -10,7 +10,7 @@ sb3 = pytest.importorskip("stable_baselines3")
 from stable_baselines3.common.evaluation import evaluate_policy  # noqa: E402
 from stable_baselines3.common.logger import Logger  # noqa: E402
 
-from fastrl.integrations.sb3 import PERDQN, PERQRDQN, ReplayBuffer, make_vec_env  # noqa: E402
+from fastrl.integrations.sb3 import PERDQN, ReplayBuffer, make_vec_env  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*out of date")
 LENGTH = 10
@@ -79,7 +79,6 @@ def test_priorities_find_the_one_reward_in_thousands():
     kwargs = {"replay_buffer_kwargs": {"alpha": 1.0, "beta": 0.0}}
     prioritized = walked(PERDQN, 1500, **kwargs)
     uniform = walked(sb3.DQN, 1500, replay_buffer_class=ReplayBuffer)
-    print(prioritized, uniform)
     assert prioritized < 0.1
     assert uniform > 0.3
 
@@ -100,26 +99,26 @@ def test_weights_make_the_mean_of_rare_rewards_right(beta, low, high):
         model.train(1, 32)
         if i >= 1000:
             values.append(model.q_net.q_net[0].weight[0, 0].item() + model.q_net.q_net[0].bias[0].item())
-    print(beta, np.mean(values))
     assert low < np.mean(values) < high
 
 
+@pytest.mark.slow
 @pytest.mark.learning
-@pytest.mark.parametrize("cls", [PERDQN, PERQRDQN])
-def test_cart_pole(cls):
+def test_cart_pole():
+    """By the settings of rl-baselines3-zoo, half its steps: 500 measured, an agent that learned nothing has 10."""
     settings = {
-        "learning_rate": 1e-3,
+        "learning_rate": 2.3e-3,
         "batch_size": 64,
-        "learning_starts": 500,
-        "target_update_interval": 400,
-        "train_freq": 1,
-        "gradient_steps": 8,
-        "exploration_fraction": 0.2,
-        "exploration_final_eps": 0.05,
-        "policy_kwargs": {"net_arch": [64, 64]},
+        "buffer_size": 100_000,
+        "learning_starts": 1000,
+        "target_update_interval": 10,
+        "train_freq": 256,
+        "gradient_steps": 128,
+        "exploration_fraction": 0.16,
+        "exploration_final_eps": 0.04,
+        "policy_kwargs": {"net_arch": [256, 256]},
     }
-    model = cls("MlpPolicy", make_vec_env("CartPole-v1", 8, seed=0), seed=0, device="cpu", **settings)
-    model.learn(24_000)
+    model = PERDQN("MlpPolicy", make_vec_env("CartPole-v1", 1, seed=1), seed=1, device="cpu", **settings)
+    model.learn(25_000)
     mean, _ = evaluate_policy(model, make_vec_env("CartPole-v1", 10, seed=1000), 20)
-    print(mean)
-    assert mean > 150
+    assert mean > 195

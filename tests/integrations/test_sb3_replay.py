@@ -275,7 +275,7 @@ def row(**change):
             ValueError,
             r"ReplayBuffer add: reward must be \[2, 1\], got float64 \[1\]",
         ),
-        ({"done": np.zeros(3)}, ValueError, r"ReplayBuffer add: done must be \[2\], got float64 \[3\]"),
+        ({"done": np.zeros(3)}, ValueError, r"ReplayBuffer add: done must be \[2, 1\], got float64 \[3\]"),
         ({"infos": [{}]}, ValueError, r"ReplayBuffer add: infos must be 2 dicts, got list"),
     ],
 )

@@ -1,0 +1,278 @@
+"""Planners: all agree on random processes, and their bounds contain the reference every time."""
+
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastrl import _core
+from fastrl.kernels.tabular import backup, reference
+from fastrl.tabular import MDP, evaluate, solve
+
+METHODS = [
+    "auto",
+    "value_iteration",
+    "modified_policy_iteration",
+    "policy_iteration",
+    "gauss_seidel",
+    "topological",
+]
+
+
+def random_mdp(seed, states=12, dense=False, wide=False, terminals=True, discounts=False, scale=1.0):
+    """Ragged actions and rows, self-loops, closed parts, unreachable and terminal states."""
+    rng = np.random.default_rng(seed)
+    terminal = rng.random(states) < (0.2 if terminals else 0)
+    counts = rng.integers(1, 5, states)
+    state = np.repeat(np.arange(states), counts)
+    action = np.concatenate([np.sort(rng.choice(6, n, replace=False)) for n in counts])
+    pairs = len(state)
+    reach = rng.integers(1, states + 1)  # parts of the state space that do not mix
+    rows = np.zeros((pairs, states))
+    for pair in range(pairs):
+        kind = rng.integers(4)
+        targets = rng.integers(0, states, rng.integers(1, 5))
+        if kind == 0:
+            targets = np.minimum(state[pair] // reach * reach + targets % reach, states - 1)
+        if kind == 1:
+            targets = np.array([state[pair]])
+        rows[pair, targets] += rng.random(len(targets)) + 0.05
+    rows /= rows.sum(axis=1, keepdims=True)
+    reward = scale * rng.normal(size=pairs) * (rng.random(pairs) < 0.7)
+    matrix = rows if dense else sp.csr_array(rows)
+    if wide and not dense:
+        matrix.indptr, matrix.indices = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64)
+    discount = None
+    if discounts:
+        factor = rng.choice([0.0, 0.5, 1.0], rows.shape)
+        discount = (
+            factor if dense else sp.csr_array((factor[rows > 0], matrix.indices, matrix.indptr), rows.shape)
+        )
+    return MDP.from_pairs(matrix, reward, state=state, action=action, terminal=terminal, discount=discount)
+
+
+def assert_right(solution, mdp, gamma, eps):
+    expected = reference.policy_iteration(mdp, gamma)
+    slack = 1e-12 * (1 + np.abs(expected).max()) / (1 - gamma)  # of the reference
+    assert (solution.lower <= expected + slack).all()
+    assert (expected <= solution.upper + slack).all()
+    assert solution.converged
+    assert np.abs(solution.value - expected).max() <= eps + slack
+    alive = np.ones(mdp.num_states, bool) if mdp.terminal is None else ~mdp.terminal
+    assert (solution.policy[~alive] == -1).all()
+    assert (solution.policy[alive] >= 0).all()
+    got = evaluate(mdp, np.where(alive, solution.policy, 0), gamma).value
+    assert (got >= expected - 2 * eps * (1 + gamma / (1 - gamma)) - slack).all()
+
+
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([1, 2, 12, 40]),
+    st.sampled_from([0.0, 0.5, 0.9, 0.99, 0.9999]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(METHODS),
+)
+@settings(max_examples=60, deadline=None)
+def test_planners_agree_with_the_reference(seed, states, gamma, dense, terminals, discounts, method):
+    mdp = random_mdp(seed, states, dense, seed % 2 == 0, terminals, discounts)
+    eps = 1e-6
+    if gamma == 0.9999 and method not in ("auto", "topological", "policy_iteration"):
+        method = "auto"  # parts that do not mix take these too long
+    solution = solve(mdp, gamma, method=method, eps=eps)
+    assert_right(solution, mdp, gamma, eps)
+    assert all(x.seconds <= y.seconds for x, y in pairwise(solution.trace))
+
+
+@given(st.integers(0, 2**32), st.booleans(), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_backup_is_the_reference(seed, dense, discounts):
+    mdp = random_mdp(seed, 15, dense, seed % 2 == 0, True, discounts)
+    value = np.random.default_rng(seed).normal(size=15)
+    for ours, expected in zip(backup(mdp, value, 0.9), reference.backup(mdp, value, 0.9), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_every_instruction_set_gives_the_same_bits(dense):
+    before = _core.isa()
+    mdp = random_mdp(3, 150, dense, terminals=False)
+    answers = []
+    for name in ("baseline", "avx2", "avx512"):
+        if _core.isa_supported(name):
+            _core.set_isa(name)
+            answers += [solve(mdp, 0.99, method=m).value for m in METHODS[:3]]
+    _core.set_isa(before)
+    for k in range(3):
+        for other in answers[k::3]:
+            np.testing.assert_array_equal(answers[k], other)
+
+
+def test_threads_give_the_same_bits():
+    mdp = garnet(20_000)
+    one, two = (solve(mdp, 0.99, num_threads=n) for n in (1, 2))
+    np.testing.assert_array_equal(one.value, two.value)
+    assert one.method == "auto: modified policy iteration"
+
+
+def garnet(states, actions=4, branches=5, terminal=None):
+    rng = np.random.default_rng(0)
+    pairs = states * actions
+    offset = np.arange(pairs + 1) * branches
+    to = np.sort(rng.integers(0, states, (pairs, branches)), axis=1)
+    matrix = sp.csr_array(
+        (rng.dirichlet(np.ones(branches), pairs).ravel(), to.ravel(), offset), (pairs, states)
+    )
+    matrix.sum_duplicates()
+    state = np.repeat(np.arange(states), actions)
+    action = np.tile(np.arange(actions), states)
+    return MDP.from_pairs(matrix, rng.random(pairs), state=state, action=action, terminal=terminal)
+
+
+@pytest.mark.parametrize("terminal", [None, [7], range(50)])
+def test_all_methods_agree_where_states_mix(terminal):
+    mdp = garnet(2000, terminal=terminal)
+    answers = [solve(mdp, 0.99, method=m) for m in METHODS]
+    for answer in answers:
+        assert answer.converged
+        assert (answer.lower <= answers[0].upper).all()
+        assert (answers[0].lower <= answer.upper).all()
+        assert np.abs(answer.value - answers[0].value).max() <= 2e-6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_but_terminal_states(method):
+    mdp = MDP.from_functions(2, lambda s: [], lambda s, a: [], terminal=[0, 1])
+    solution = solve(mdp, 0.9, method=method)
+    assert solution.converged
+    assert solution.value.tolist() == [0, 0]
+    assert solution.policy.tolist() == [-1, -1]
+
+
+def test_huge_and_tiny_rewards():
+    for scale in (1e-30, 1e30):
+        mdp = random_mdp(5, 30, scale=scale)
+        assert_right(solve(mdp, 0.9, eps=1e-6 * scale), mdp, 0.9, 1e-6 * scale)
+
+
+def test_warm_starts():
+    mdp = garnet(2000)
+    cold = solve(mdp, 0.99)
+    warm = solve(mdp, 0.99, value=cold.value)
+    assert warm.iterations == 1
+    by_policy = solve(mdp, 0.99, policy=cold.policy)
+    assert by_policy.iterations <= 2
+    np.testing.assert_allclose(by_policy.value, cold.value, atol=2e-6)
+
+
+def test_max_iter_returns_what_is_proven():
+    mdp = garnet(500)
+    expected = solve(mdp, 0.99).value
+    for method in METHODS:
+        with pytest.warns(RuntimeWarning, match="not within eps"):
+            short = solve(mdp, 0.99, method=method, max_iter=1, eps=1e-9)
+        assert not short.converged
+        assert (short.lower <= expected + 1e-6).all()
+        assert (expected <= short.upper + 1e-6).all()
+
+
+def test_a_callback_sees_each_iteration_and_can_stop():
+    mdp = garnet(500)
+    seen = []
+    solution = solve(mdp, 0.99, callback=seen.append)
+    assert tuple(seen) == solution.trace
+    assert [x.number for x in seen] == list(range(1, len(seen) + 1))
+    with pytest.warns(RuntimeWarning):
+        assert len(solve(mdp, 0.99, callback=lambda x: x.number == 2).trace) == 2
+
+
+def test_undiscounted_total_reward():
+    walk = MDP.from_functions(
+        7,
+        lambda s: [] if s in (0, 6) else [0, 1],
+        lambda s, a: [(0.8, s + 2 * a - 1, -1.0), (0.2, s, -1.0)],
+        terminal=[0, 6],
+    )
+    for method in ("auto", "topological", "gauss_seidel"):
+        solution = solve(walk, 1.0, method=method)
+        expected = np.array([0, 1, 2, 3, 2, 1, 0]) / -0.8
+        assert solution.converged
+        assert (solution.lower <= expected).all()
+        assert (expected <= solution.upper).all()
+    with pytest.raises(ValueError, match="from state 0 no policy ends"):
+        solve(MDP.from_functions(2, lambda s: [0], lambda s, a: [(1.0, 1 - s, -1.0)]), 1.0)
+    rest = MDP.from_functions(2, lambda s: [0], lambda s, a: [(1.0, 1, float(s == 0))])
+    np.testing.assert_allclose(solve(rest, 1.0).value, [1, 0], atol=1e-12)
+
+
+def test_bad_input():
+    mdp = random_mdp(1)
+    for wrong in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match=r"solve: gamma must be in \[0, 1\]"):
+            solve(mdp, wrong)
+    for wrong in (0, -1, np.nan):
+        with pytest.raises(ValueError, match="solve: eps must be > 0"):
+            solve(mdp, 0.9, eps=wrong)
+    with pytest.raises(ValueError, match="solve: max_iter must be >= 1"):
+        solve(mdp, 0.9, max_iter=0)
+    with pytest.raises(ValueError, match="solve: num_threads must be >= 1"):
+        solve(mdp, 0.9, num_threads=0)
+    with pytest.raises(ValueError, match="solve: method must be one of"):
+        solve(mdp, 0.9, method="simplex")
+    with pytest.raises(ValueError, match=r"solve: value must be float64 \[S\]"):
+        solve(mdp, 0.9, value=np.zeros(3))
+    with pytest.raises(ValueError, match="solve: value must be finite"):
+        solve(mdp, 0.9, value=np.full(12, np.nan))
+    with pytest.raises(TypeError, match="solve: policy must be integers"):
+        solve(mdp, 0.9, policy=np.zeros(3))
+    with pytest.raises(ValueError, match="solve: policy must take an action of state"):
+        solve(mdp, 0.9, policy=np.full(12, 99))
+
+
+def test_solutions_save_q_and_greedy(tmp_path):
+    mdp = random_mdp(2)
+    solution = solve(mdp, 0.9)
+    table = solution.q_table
+    alive = ~mdp.terminal
+    np.testing.assert_allclose(table.max(axis=1)[alive], solution.value[alive], atol=1e-6)
+    greedy = solution.greedy()
+    assert (np.bincount(mdp.state[greedy], minlength=12)[alive] >= 1).all()
+    assert greedy[solution.pair[alive]].all()
+    solution.save(tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["value"], solution.value)
+        np.testing.assert_array_equal(file["policy"], solution.policy)
+
+
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([0.0, 0.9, 0.999]),
+    st.sampled_from(["direct", "krylov", "iterative"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_evaluation_agrees_with_the_reference(seed, gamma, method):
+    mdp = random_mdp(seed, 20, seed % 3 == 0, discounts=seed % 2 == 0)
+    raw = np.random.default_rng(seed).random(mdp.num_pairs)
+    policy = raw / np.bincount(mdp.state, raw)[mdp.state]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = evaluate(mdp, policy, gamma, method=method)
+    expected = reference.policy_value(mdp, policy, gamma)
+    assert found.converged
+    assert (found.lower <= expected + 1e-10).all()
+    assert (expected <= found.upper + 1e-10).all()
+
+
+def test_evaluation_without_discount():
+    mdp = MDP.from_functions(
+        3, lambda s: [] if s == 2 else [0, 1], lambda s, a: [(1.0, s + a, -1.0)], terminal=[2]
+    )
+    found = evaluate(mdp, np.array([1, 1, 0]), 1.0)
+    np.testing.assert_allclose(found.value, [-2, -1, 0], atol=1e-10)
+    with pytest.raises(ValueError, match="the policy never ends"):
+        evaluate(mdp, np.array([0, 1, 0]), 1.0)
