@@ -9,7 +9,8 @@
 
 #include <cstdint>
 
-#define FASTRL_INLINE inline __attribute__((always_inline))
+#define FASTRL_ALWAYS __attribute__((always_inline))
+#define FASTRL_INLINE inline FASTRL_ALWAYS
 
 namespace fastrl {
 namespace FASTRL_ISA {
