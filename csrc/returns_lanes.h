@@ -7,6 +7,8 @@
 #include "returns.h"
 #include "returns_exp.h"
 
+#define FASTRL_ALWAYS __attribute__((always_inline))  // of a lambda
+
 namespace fastrl {
 namespace FASTRL_ISA {
 namespace {

@@ -9,8 +9,7 @@
 
 #include <cstdint>
 
-#define FASTRL_ALWAYS __attribute__((always_inline))
-#define FASTRL_INLINE inline FASTRL_ALWAYS
+#define FASTRL_INLINE inline __attribute__((always_inline))
 
 namespace fastrl {
 namespace FASTRL_ISA {

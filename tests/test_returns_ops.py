@@ -52,6 +52,18 @@ def test_same_bits_on_every_instruction_set(op: str, shape: tuple[int, int]) -> 
         _core.set_isa(before)
 
 
+@pytest.mark.parametrize(("low", "high", "ulps"), [(-10, 10, 1.5), (-103, 88.7, 5)])
+def test_ratios_are_as_accurate_as_promised(isa: str, low: float, high: float, ulps: float) -> None:
+    """With nothing after and no bar, V-trace's advantage of reward 1 is exp(log_rho)."""
+    x = np.random.default_rng(0).uniform(low, high, (64, 512)).astype(np.float32)
+    zero, exp = np.zeros_like(x), np.exp(x.astype(float))
+    arguments = (np.ones_like(x), zero, zero, np.zeros(x.shape, bool))
+    got = vtrace(x, *arguments, gamma=0.0, pg_rho_bar=np.inf)[1]
+    assert (np.abs(got - exp) <= ulps * np.spacing(exp.astype(np.float32))).all()
+    alone = vtrace(x[:, :1], *(y[:, :1] for y in arguments), gamma=0.0, pg_rho_bar=np.inf)[1]
+    np.testing.assert_array_equal(alone, got[:, :1])
+
+
 def strided(x: Array, how: str) -> Array:
     """The same numbers in another memory layout."""
     if how == "transposed":
