@@ -1,6 +1,5 @@
-// n-step returns. Short windows by their definition; longer ones in a time that does not depend on n: a
-// window of n steps is the end of one block of n and the beginning of the next, and both are running sums
-// (van Herk 1992; Gil and Werman 1993).
+// n-step returns in a time that does not depend on n: a window of n steps is the end of one block of n and
+// the beginning of the next, and both are running sums (van Herk 1992; Gil and Werman 1993).
 #pragma once
 
 #include <cstdint>
@@ -89,48 +88,6 @@ FASTRL_INLINE void block(const Op& op, const View<Real>& out, int64_t begin, int
   }
 }
 
-constexpr int64_t kShort = 7;  // longer ones are faster by blocks
-
-// The returns of the R <= n steps from t on, each by Horner's rule: a row is read once for all the windows
-// that hold it.
-template <class L, int R, class Op, class Real>
-FASTRL_INLINE void together(const Op& op, const View<Real>& out, int64_t t, int64_t steps, int64_t c) {
-  using Vec = typename L::Vec;
-  const int64_t n = n_step_of(op).n;
-  const Real gamma = n_step_of(op).power[1];
-  Vec y[R] = {};
-  // Row s into the windows [first, last]; the window `starts` begins with it.
-  const auto take = [&](int64_t s, int first, int last, int starts) FASTRL_ALWAYS {
-    if (s >= steps) return;
-    const auto x = sample<L>(op, s, c, s + 1 == steps);
-    if (starts >= 0) y[starts] = x.next_value;
-    const Vec own = x.reward + L::unless(L::is_zero(x.done), gamma * x.last_value);
-#pragma GCC unroll 4
-    for (int i = first; i <= last; ++i) y[i] = own + L::unless(x.done, gamma * y[i]);
-  };
-#pragma GCC unroll 4
-  for (int i = R - 1; i >= 0; --i) take(t + n - 1 + i, i, R - 1, i);
-  for (int64_t s = t + n - 2; s >= t + R - 1; --s) take(s, 0, R - 1, -1);
-#pragma GCC unroll 4
-  for (int i = R - 1; i >= 0; --i) {
-    if (i < R - 1) take(t + i, 0, i, -1);
-    L::store(out, t + i, c, valid<L>(op, t + i, c, y[i]));
-  }
-}
-
-template <int N, int R, class Op, class Real>
-void short_windows(const Op op, const View<Real> out, const Span span) {
-  constexpr int64_t kBlock = 512;  // columns: n + R rows of them stay in the cache
-  for (int64_t first = 0; first < span.batch; first += kBlock) {
-    const int64_t last = first + kBlock < span.batch ? first + kBlock : span.batch;
-    for (int64_t end = span.steps; end > 0; end -= R) {
-      const int64_t t = end > R ? end - R : 0;
-      groups<N>(first, last, 0,
-                [&](int64_t c) FASTRL_ALWAYS { together<Lanes<Real, N>, R>(op, out, t, span.steps, c); });
-    }
-  }
-}
-
 // With vectors of at most N columns.
 template <int N, class Op, class Real>
 void windows(const Op op, const View<Real> out, const Span span) {
@@ -139,11 +96,6 @@ void windows(const Op op, const View<Real> out, const Span span) {
     if (span.batch < N) return windows<N * sizeof(Real) <= 16 ? 1 : N / 2>(op, out, span);
   }
   const int64_t n = n_step_of(op).n;
-  if (n <= kShort) {
-    if (n >= 4) return short_windows<N, 4>(op, out, span);
-    if (n >= 2) return short_windows<N, 2>(op, out, span);
-    return short_windows<N, 1>(op, out, span);
-  }
   constexpr int64_t kBlock = 512;  // columns: n rows of them stay in the cache
   for (int64_t first = 0; first < span.batch; first += kBlock) {
     const int64_t last = first + kBlock < span.batch ? first + kBlock : span.batch;
