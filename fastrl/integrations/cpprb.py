@@ -144,7 +144,7 @@ class ReplayBuffer(_AsCpprb):
         """
         self._build(size, env_dict, Nstep, next_of, stack_compress, default_dtype, seed, None)
 
-    def add(self, **fields: Any) -> int:
+    def add(self, /, **fields: Any) -> int:
         """Store transitions, each field an array of whole rows; the row of the first.
 
         Raises:
@@ -192,7 +192,7 @@ class PrioritizedReplayBuffer(_AsCpprb, replay.PrioritizedReplayBuffer):
         self._build(size, env_dict, Nstep, next_of, stack_compress, default_dtype, seed, options)
         self._check_for_update, self._sampled_at = check_for_update, 0
 
-    def add(self, *, priorities: Any = None, **fields: Any) -> int:
+    def add(self, /, *, priorities: Any = None, **fields: Any) -> int:
         """Store transitions, each field an array of whole rows; the row of the first.
 
         Args:

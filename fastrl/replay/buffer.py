@@ -167,7 +167,7 @@ class ReplayBuffer:
         """Rows stored."""
         return self._core.stored
 
-    def add(self, **fields: Any) -> int:
+    def add(self, /, **fields: Any) -> int:
         """Store transitions; the row of the first.
 
         Each field [n, *shape], n a multiple of ``num_envs``: all environments' rows of one step, then the
