@@ -367,7 +367,7 @@ def test_any_memory_layout_gives_the_same_rows():
 
 def test_a_field_may_have_any_other_name():
     for kind in (ReplayBuffer, PrioritizedReplayBuffer):
-        buffer = kind(4, {"self": {}, "fields": {}})
-        buffer.add(**{"self": 1, "fields": 2})
+        buffer = kind(4, {"self": {}, "fields": {}, "discount": {}})
+        buffer.add(**{"self": 1, "fields": 2, "discount": 3})
         batch = buffer.sample(1)
-        assert (batch["self"], batch["fields"]) == (1, 2)
+        assert (batch["self"], batch["fields"], batch["discount"]) == (1, 2, 3)
