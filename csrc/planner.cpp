@@ -257,7 +257,7 @@ PolicyIterator::Evaluated PolicyIterator::evaluate(double reduction, int64_t mos
     const double before = done.reduced;
     done.reduced = (last.high - last.low) * scale / spread;
     if (done.reduced < 1e-5 || (done.reduced < 1e-3 && done.reduced > 0.98 * before)) break;  // float32
-    if (++steady >= 3 && done.reduced > 0.5 * before && done.reduced > reduction &&
+    if (++steady >= 3 && done.reduced > 0.65 * before && done.reduced > reduction &&
         settle(0.05 * reduction * spread / scale))
       steady = 0;
     if (Clock::now() - checked > std::chrono::milliseconds(50)) {
