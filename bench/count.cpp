@@ -17,6 +17,7 @@
 #include "replay.h"
 #include "returns.h"
 #include "sum_tree.h"
+#include "tabular.h"
 
 namespace fastrl {
 FASTRL_DISPATCH(ReturnsTable, returns)
@@ -28,6 +29,7 @@ FASTRL_DISPATCH(DistributionsTable, distributions)
 FASTRL_DISPATCH(NetworkTable, network)
 FASTRL_DISPATCH(NormalizeTable, normalize)
 FASTRL_DISPATCH(FramesTable, frames)
+FASTRL_DISPATCH(TabularTable, tabular)
 }  // namespace fastrl
 
 // Callgrind collects inside this function alone.
@@ -343,6 +345,51 @@ void count_envs(EnvMode mode, const EnvsTable& table) {
   }
 }
 
+// 1024 states of 4 actions with 5 outcomes each, anywhere.
+void count_tabular() {
+  const int64_t states = 1024, actions = 4, outcomes = 5, pairs = states * actions;
+  std::vector<int64_t> pair_offset, slot;
+  for (int64_t s = 0; s <= states; ++s) {
+    pair_offset.push_back(s * actions);
+    slot.push_back(s * outcomes);
+  }
+  std::vector<int32_t> offset, next_state, order;
+  for (int64_t l = 0; l <= pairs; ++l) offset.push_back(static_cast<int32_t>(l * outcomes));
+  for (const double x : random<double>(pairs * outcomes))
+    next_state.push_back(static_cast<int32_t>((x + 1) / 2 * static_cast<double>(states)));
+  for (int32_t s = 0; s < states; ++s) order.push_back(s);
+  const std::vector<double> weight(next_state.size(), 0.2), reward = random<double>(pairs);
+  const Model model{Layout::int32,      states,        pairs,
+                    pair_offset.data(), offset.data(), next_state.data(),
+                    weight.data(),      reward.data(), nullptr};
+  std::vector<double> value = random<double>(states), next(value), of_pairs(static_cast<size_t>(pairs));
+  std::vector<double> solved(slot.back()), solved_reward(static_cast<size_t>(states));
+  std::vector<int32_t> choice(static_cast<size_t>(states), 0), to(slot.back() + kSlotsAhead);
+  Floats gap(static_cast<size_t>(pairs), -1.0f), small(slot.back()), delta = random(states), sum = delta;
+  Floats sum_next(delta);
+  const PolicyRows rows{states, slot.data(), to.data(), small.data()};
+  const SolvedRows solved_rows{slot.data(), to.data(), solved.data(), solved_reward.data()};
+  Change change{0, 0, 0};
+  const TabularTable& table = tabular();
+  const Backup all{&model, value.data(), 0.99, next.data(), choice.data(), nullptr, gap.data(), 1e3, &rows};
+  const Backup few{&model, value.data(), 0.99, next.data(), choice.data(), nullptr, gap.data(), 0, &rows};
+  count("tabular backup 1024", [&] {
+    gap.assign(gap.size(), -1.0f);
+    table.backup[0](all, 0, states, change);
+  });
+  count("tabular backup 1024 of few actions", [&] { table.backup[0](few, 0, states, change); });
+  const Relax relax{&rows, nullptr, 0.99f, delta.data(), sum.data(), sum_next.data()};
+  count("tabular relax 1024", [&] { table.relax(relax, 0, states, change); });
+  count("tabular settle 1024", [&] { table.settle(relax, order.data(), states, sum_next.data()); });
+  const GaussSeidel in_place{&model, 0.99, value.data(), order.data(), &solved_rows};
+  count("tabular gauss_seidel 1024", [&] { table.gauss_seidel[0](in_place, 0, states); });
+  count("tabular relax_in_place 1024",
+        [&] { table.relax_in_place(solved_rows, order.data(), states, value.data()); });
+  const Residual residual{&model, 0.99, value.data(), order.data(), next.data()};
+  count("tabular residual 1024", [&] { table.residual[0](residual, 0, states, change); });
+  count("tabular expect 1024", [&] { table.expect[0](model, value.data(), 0, pairs, of_pairs.data()); });
+}
+
 }  // namespace
 
 int main() {
@@ -360,6 +407,7 @@ int main() {
   count_sum_tree();
   count_replay();
   count_distributional();
+  count_tabular();
   count_envs(EnvMode::exact, envs());
   count_envs(EnvMode::fast, envs_fast());
 }

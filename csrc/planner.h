@@ -64,7 +64,10 @@ class PolicyIterator {
   // A shift of all values is kept: nothing ends.
   bool stochastic() const { return of_.mass.low > 1 - 1e-7; }
   void make_rows();
-  void move(const float* by, double scale, double shift);
+  float usual_change() const;
+  bool settle(double threshold);
+  template <class Next>
+  void move(const Next& next);
   void drift(double low, double high);
 
   const Checked& of_;
@@ -77,6 +80,7 @@ class PolicyIterator {
   Array<int64_t> slot_;
   Array<int32_t> to_;
   Array<float> weight_;
+  std::vector<int32_t> unsettled_;
   PolicyRows rows_{};
   Change change_{};
   double moved_ = 0, size_ = 0;

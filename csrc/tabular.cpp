@@ -8,6 +8,9 @@ namespace {
 
 constexpr double kInfinity = __builtin_inf();
 constexpr int64_t kMaxGaps = 64;  // actions of a state, for some of them to be skipped
+// From this many states on, values and rows come from far away, and are asked for some states ahead.
+constexpr int64_t kFar = 32768;
+constexpr int64_t kRowsAhead = 24, kValuesAhead = 12;
 
 template <class Index>
 struct Compressed {
@@ -20,6 +23,17 @@ struct Compressed {
     double sum = 0;
     for (int64_t k = offset[pair], end = offset[pair + 1]; k < end; ++k) sum += weight[k] * v[next[k]];
     return sum;
+  }
+
+  void fetch_row(int64_t pair) const {
+    const int64_t k = offset[pair];
+    __builtin_prefetch(next + k);
+    __builtin_prefetch(weight + k);
+    __builtin_prefetch(weight + k + 8);
+  }
+
+  void fetch_values(int64_t pair, const double* v) const {
+    for (int64_t k = offset[pair], end = offset[pair + 1]; k < end; ++k) __builtin_prefetch(v + next[k]);
   }
 
   double dot_apart(int64_t pair, int64_t s, const double* v, double& own) const {
@@ -88,6 +102,9 @@ struct Dense {
     const Vec sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     return (((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]))) + rest;
   }
+
+  void fetch_row(int64_t) const {}  // streams
+  void fetch_values(int64_t, const double*) const {}
 
   double dot_apart(int64_t pair, int64_t s, const double* v, double& own) const {
     own = weight[pair * states + s];
@@ -169,12 +186,23 @@ struct Greedy {
   }
 };
 
+// What a state's greedy choice so far will read.
+template <class Rows>
+void fetch_ahead(const Backup& b, const Rows& rows, int64_t s, int64_t end) {
+  const int64_t far = s + kRowsAhead, near = s + kValuesAhead;
+  if (far < end && b.choice[far] >= 0) rows.fetch_row(b.model->pair_offset[far] + b.choice[far]);
+  if (near < end && b.choice[near] >= 0)
+    rows.fetch_values(b.model->pair_offset[near] + b.choice[near], b.value);
+}
+
 template <class Rows>
 void backup(const Backup& b, int64_t begin, int64_t end, Change& change) {
   const Rows rows(*b.model);
   const Greedy<Rows> greedy{b, rows};
+  const bool ahead = b.value != nullptr && b.model->num_states >= kFar;
   Change c = change;
   for (int64_t s = begin; s < end; ++s) {
+    if (ahead) fetch_ahead(b, rows, s, end);
     if (is_terminal(*b.model, s)) {
       b.next[s] = 0;
       continue;
@@ -193,9 +221,13 @@ void backup(const Backup& b, int64_t begin, int64_t end, Change& change) {
   change = c;
 }
 
+template <bool ahead>
 float gathered(const PolicyRows& rows, int64_t s, const float* v) {
   float sum = 0;
-  for (int64_t k = rows.slot[s], end = rows.slot[s + 1]; k < end; ++k) sum += rows.weight[k] * v[rows.to[k]];
+  for (int64_t k = rows.slot[s], end = rows.slot[s + 1]; k < end; ++k) {
+    if (ahead) __builtin_prefetch(v + rows.to[k + kSlotsAhead]);
+    sum += rows.weight[k] * v[rows.to[k]];
+  }
   return sum;
 }
 
@@ -244,8 +276,22 @@ void relax_by(const Relax& r, int64_t begin, int64_t end, Change& change) {
 void relax(const Relax& r, int64_t begin, int64_t end, Change& change) {
   if (r.rows->to == nullptr)
     relax_by<streamed>(r, begin, end, change);
+  else if (r.rows->num_states >= kFar)
+    relax_by<gathered<true>>(r, begin, end, change);
   else
-    relax_by<gathered>(r, begin, end, change);
+    relax_by<gathered<false>>(r, begin, end, change);
+}
+
+float settle(const Relax& r, const int32_t* states, int64_t size, float* value) {
+  float greatest = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    const int64_t s = states[i];
+    const float next = r.delta[s] + r.gamma * gathered<false>(*r.rows, s, value);
+    const float change = next > value[s] ? next - value[s] : value[s] - next;
+    greatest = change > greatest ? change : greatest;
+    value[s] = next;
+  }
+  return greatest;
 }
 
 template <class Rows>
@@ -338,6 +384,7 @@ extern const TabularTable tabular_table;
 const TabularTable tabular_table = {
     {backup<Compressed<int32_t>>, backup<Compressed<int64_t>>, backup<Dense>},
     relax,
+    settle,
     {gauss_seidel<Compressed<int32_t>>, gauss_seidel<Compressed<int64_t>>, gauss_seidel<Dense>},
     relax_in_place,
     {residual<Compressed<int32_t>>, residual<Compressed<int64_t>>, residual<Dense>},

@@ -24,9 +24,11 @@ struct Model {
 struct PolicyRows {
   int64_t num_states;
   const int64_t* slot;
-  int32_t* to;  // null: all states, in order
+  int32_t* to;  // null: all states, in order; else there are kSlotsAhead further ones, of any states
   float* weight;
 };
+
+constexpr int64_t kSlotsAhead = 32;
 
 // Least and greatest change of a value by a sweep, and how many states changed their action.
 struct Change {
@@ -87,6 +89,8 @@ struct Residual {
 struct TabularTable {
   void (*backup[3])(const Backup&, int64_t begin, int64_t end, Change&);
   void (*relax)(const Relax&, int64_t begin, int64_t end, Change&);
+  // The same in place, of these states alone; greatest |change|. Not of dense rows.
+  float (*settle)(const Relax&, const int32_t* states, int64_t size, float* value);
   double (*gauss_seidel[3])(const GaussSeidel&, int64_t begin, int64_t end);  // greatest |change|
   double (*relax_in_place)(const SolvedRows&, const int32_t* order, int64_t size, double* value);
   void (*residual[3])(const Residual&, int64_t begin, int64_t end, Change&);

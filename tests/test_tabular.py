@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrl import _core
-from fastrl.kernels.tabular import backup, bellman, reference
+from fastrl.kernels.tabular import PolicyIterator, backup, bellman, reference
 from fastrl.tabular import MDP, evaluate, solve
 
 METHODS = [
@@ -121,7 +121,20 @@ def test_threads_give_the_same_bits():
     assert one.method == "auto: modified policy iteration"
 
 
-def garnet(states, actions=4, branches=5, terminal=None):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_state_that_mixes_slowly_does_not_hold_up_the_others(threads):
+    states = 20_000
+    mdp = garnet(states, 1, slow=[7])
+    iterator = PolicyIterator(bellman(mdp), 0.99, None, None, threads)
+    low, high, _ = iterator.improve()
+    sweeps, reduced = iterator.evaluate(1e-2, 1000)
+    assert sweeps < 30  # 100 where all wait for the one that shrinks by 0.96
+    assert reduced <= 1e-2
+    after_low, after_high, _ = iterator.improve()
+    assert after_high - after_low <= 2e-2 * (high - low)
+
+
+def garnet(states, actions=4, branches=5, terminal=None, slow=()):
     rng = np.random.default_rng(0)
     pairs = states * actions
     offset = np.arange(pairs + 1) * branches
@@ -130,6 +143,13 @@ def garnet(states, actions=4, branches=5, terminal=None):
         (rng.dirichlet(np.ones(branches), pairs).ravel(), to.ravel(), offset), (pairs, states)
     )
     matrix.sum_duplicates()
+    for s in slow:  # mostly leads to itself
+        row = slice(matrix.indptr[s], matrix.indptr[s + 1])
+        matrix.data[row] *= 0.03
+        matrix.indices[row.start], matrix.data[row.start] = (
+            s,
+            1 - matrix.data[row].sum() + matrix.data[row.start],
+        )
     state = np.repeat(np.arange(states), actions)
     action = np.tile(np.arange(actions), states)
     return MDP.from_pairs(matrix, rng.random(pairs), state=state, action=action, terminal=terminal)
