@@ -275,9 +275,9 @@ def test_padding_without_a_factor_has_no_gradient() -> None:
     mask[3:] = False
     nothing = torch.where(mask, 0.9, torch.nan)
     leaves = [data[name].requires_grad_() for name in ("reward", "next_value")]
-    arrays = (*leaves, data["terminated"], data["truncated"], mask)
+    arrays = (*leaves, data["terminated"], data["truncated"])
     gradients = [
-        torch.autograd.grad(td_lambda(*arrays, gamma=x, lam=x).sum(), leaves)
+        torch.autograd.grad(td_lambda(*arrays, mask=mask, gamma=x, lam=x).sum(), leaves)
         for x in (nothing, torch.full((5, 3), 0.9))
     ]
     for x, y in zip(*gradients, strict=True):

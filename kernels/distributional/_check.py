@@ -101,11 +101,11 @@ def require_support(
     if support is None:
         for bound, x in (("v_min", v_min), ("v_max", v_max)):
             require_number(op, bound, x)
-            if not math.isfinite(x):  # type: ignore[arg-type]
+            if not -math.inf < x < math.inf:  # type: ignore[operator]  # math.isfinite cannot be traced
                 raise ValueError(f"{op}: {bound} must be finite, got {x}")
         if not v_min < v_max:  # type: ignore[operator]
             raise ValueError(f"{op}: v_min must be < v_max, got {v_min} and {v_max}")
-        if not math.isfinite(float(v_max) - float(v_min)):  # type: ignore[arg-type]
+        if not v_max - v_min < math.inf:  # type: ignore[operator]
             raise ValueError(f"{op}: v_max - v_min must be finite, got {v_min} and {v_max}")
         return
     if dtype_of(support) not in ("float32", "float64"):
