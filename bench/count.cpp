@@ -14,6 +14,7 @@
 #include "losses.h"
 #include "network_plan.h"
 #include "normalizers.h"
+#include "replay.h"
 #include "returns.h"
 #include "sum_tree.h"
 
@@ -292,6 +293,35 @@ void count_sum_tree() {
 }
 
 // 64 steps of every environment; about one episode of CartPole in two ends.
+// A prioritized buffer of transitions as CartPole's, 3-step returns.
+void count_replay() {
+  using At = ReplayField::At;
+  const int64_t steps = 1 << 14, streams = 8, rows = 1024, batch = 256;
+  std::vector<ReplayField> fields(5);
+  const int64_t bytes[] = {16, 16, 8, 4, 1};  // obs, next_obs, act, rew, done
+  for (size_t f = 0; f < fields.size(); ++f) fields[f].bytes = bytes[f];
+  fields[1].at = fields[4].at = At::last;
+  fields[3].at = At::sum;
+  const ReplayPriorities priorities{0.6, 1e-4, false};
+  Replay replay({steps, streams, 3, 0.99, 1}, fields, {}, &priorities);
+  std::vector<std::vector<char>> values;
+  std::vector<char*> data;
+  for (const int64_t size : bytes) {
+    values.emplace_back(static_cast<size_t>(size * rows));
+    data.push_back(values.back().data());
+  }
+  const std::vector<uint8_t> flags(static_cast<size_t>(rows));
+  Floats weight(static_cast<size_t>(batch)), discount(static_cast<size_t>(batch));
+  std::vector<int64_t> index(static_cast<size_t>(batch));
+  for (int64_t done = 0; done < replay.capacity(); done += rows)
+    replay.add(rows, data.data(), flags.data(), nullptr, 0);
+  count("replay add 8", [&] { replay.add(streams, data.data(), flags.data(), nullptr, 0); });
+  count("replay add 1024", [&] { replay.add(rows, data.data(), flags.data(), nullptr, 0); });
+  count("replay draw 256",
+        [&] { replay.draw(batch, {true, WeightScale::batch, 0.4}, index.data(), weight.data()); });
+  count("replay gather 256", [&] { replay.gather(index.data(), batch, data.data(), discount.data()); });
+}
+
 void count_envs(EnvMode mode, const EnvsTable& table) {
   const int64_t n = 64;
   const Ring ring;
@@ -328,6 +358,7 @@ int main() {
   count_normalizers();
   count_frames();
   count_sum_tree();
+  count_replay();
   count_distributional();
   count_envs(EnvMode::exact, envs());
   count_envs(EnvMode::fast, envs_fast());

@@ -175,12 +175,46 @@ def environments(file: dict[str, Any]) -> tuple[str, str]:
     return markdown(table), details
 
 
+def planners(file: dict[str, Any]) -> tuple[str, str]:
+    """Table and what its caption adds: ours, and the fastest peers whose values are within eps."""
+
+    def fastest(rows: dict[str, Any], wanted: str = "") -> str:
+        right = {k: x for k, x in rows.items() if x["ratio"] and wanted in k and not k.startswith("fastrl")}
+        if not right:
+            return "none"
+        name = min(right, key=lambda name: right[name]["ratio"])
+        return f"{name}: {right[name]['ratio']:.1f}x, {number(right[name]['peak_mb'])} MB"
+
+    heads = [
+        "threads",
+        "fastrl, ms",
+        "off by",
+        "MB above the MDP's",
+        "fastest peer that is right",
+        "fastest value iteration",
+    ]
+    table = [["", *heads]]
+    versions: dict[str, str] = {}
+    for case in file["planners"]:
+        rows = case["planners"]
+        ours = rows["fastrl auto"]
+        cells = [str(case["threads"]), number(ours["solve_s"] * 1e3), f"{ours['error_of_values']:.1g}"]
+        cells += [number(ours["peak_mb"]), fastest(rows), fastest(rows, " vi")]
+        table.append([f"{case['case'].split(',')[0]}, gamma {case['gamma']}", *cells])
+        for row in rows.values():
+            versions |= row.get("versions", {})
+    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+    return markdown(table), f"values within {file['eps']:g}, peers asked for the same; medians; {packages}"
+
+
 def render(name: str) -> str:
     file = json.loads((PUBLISHED / f"{name}.json").read_text())
     if "environments" in file:
         tables, details = environments(file)
     elif "simulators" in file:
         tables, details = simulators(file["simulators"])
+    elif "planners" in file:
+        tables, details = planners(file)
     elif "tasks" in file:
         tables, details = learning(file["tasks"])
     elif "settings" in file:

@@ -97,6 +97,33 @@ FASTRL_INLINE Exponentials exponentials(const float* x, int64_t n, const float* 
   return {highest_x, total(sum), total(weighted)};
 }
 
+// Means of weight [n] under the softmax of kRows rows, which are computed at once: the steps of a row wait
+// for each other.
+template <int kRows>
+FASTRL_INLINE void softmax_means(const float* x, int64_t stride, int64_t n, const float* weight,
+                                 float* mean) {
+  vfloat top[kRows], sum[kRows], weighted[kRows];
+#pragma GCC unroll 8
+  for (int k = 0; k < kRows; ++k) top[k] = broadcast(-kInf), sum[k] = weighted[k] = vfloat{};
+  for_atoms(n, [&](int64_t i, vint) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+    for (int k = 0; k < kRows; ++k) top[k] = vmax(top[k], load_atoms(x + k * stride, i, n));
+  });
+#pragma GCC unroll 8
+  for (int k = 0; k < kRows; ++k) top[k] = broadcast(highest(top[k]));
+  for_atoms(n, [&](int64_t i, vint fresh) __attribute__((always_inline)) {
+    const vfloat w = load_atoms(weight, i, n);
+#pragma GCC unroll 8
+    for (int k = 0; k < kRows; ++k) {
+      const vfloat e = select(fresh, vexp_of_negative(load_atoms(x + k * stride, i, n) - top[k]), vfloat{});
+      sum[k] += e;
+      weighted[k] += e * w;
+    }
+  });
+#pragma GCC unroll 8
+  for (int k = 0; k < kRows; ++k) mean[k] = total(weighted[k]) / total(sum[k]);
+}
+
 }  // namespace
 }  // namespace FASTRL_ISA
 }  // namespace fastrl

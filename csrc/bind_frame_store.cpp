@@ -57,8 +57,8 @@ class Frames {
     }
     for (int64_t done = 0; done < n;) {
       const int64_t count = std::min(n - done, store_.rows() - head_);
-      store_.prepare(head_, count, x + done * bytes, y == nullptr ? nullptr : y + done * bytes);
-      store_.commit(head_, count);
+      store_.prepare(count, x + done * bytes, y == nullptr ? nullptr : y + done * bytes);
+      store_.commit(head_, count, 0);
       head_ = (head_ + count) % store_.rows();
       done += count;
     }

@@ -5,11 +5,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <shared_mutex>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -21,32 +18,19 @@
 #include "replay_rows.h"
 #include "replay_sequences.h"
 #include "replay_shards.h"
+#include "replay_state.h"
+#include "scratch.h"
 
 namespace fastrl {
 namespace {
 
 constexpr int64_t kReleaseGil = 1 << 15;  // bytes copied: some microseconds of work
 constexpr int64_t kRowWork = 64;          // bytes that finding and touching a row counts for
-constexpr int64_t kStack = 512;
 constexpr int64_t kMostRows = int64_t{1} << 31;
 
-using Reading = std::shared_lock<ReplayLock>;
-using Writing = std::unique_lock<ReplayLock>;
-
-// Leaves of a batch: few on the stack.
-struct Leaves {
-  explicit Leaves(int64_t n) : many(n > kStack ? new double[static_cast<size_t>(n)] : nullptr) {}
-  double* data() { return many ? many.get() : few; }
-  double few[kStack];
-  std::unique_ptr<double[]> many;
-};
-
-using Fields = py::typing::Dict<py::str, py::object>;
+using Fields = ReplayRows;
 using FieldArgument =
     py::typing::Tuple<py::str, py::dtype, py::typing::Tuple<py::int_, py::ellipsis>, py::str>;
-using Place =
-    py::typing::Tuple<py::int_, py::int_, py::int_, py::float_>;  // added, seed, counter, max_priority
-using State = py::typing::Tuple<Place, py::array_t<uint8_t>, py::object, Fields>;
 
 // Fields kept as frames: the index of one, and of the one that follows it or -1; frames in a stack; is the
 // stack the last axis.
@@ -88,6 +72,9 @@ class PyReplay {
         throw py::value_error("replay: a stack must have 1 to 128 frames");
       ReplayField& place = places.at(static_cast<size_t>(current));
       place.store = static_cast<int32_t>(stores.size());
+      if (place.at == ReplayField::At::sum ||
+          (following >= 0 && places.at(static_cast<size_t>(following)).at == ReplayField::At::sum))
+        throw py::value_error("replay: a field that Nstep sums must not be kept as frames");
       if (following >= 0) {
         ReplayField& after = places.at(static_cast<size_t>(following));
         after.store = place.store;
@@ -102,6 +89,10 @@ class PyReplay {
     }
     replay_ = std::make_unique<Replay>(ReplayOptions{steps, streams, window, gamma, seed}, std::move(places),
                                        std::move(stores), priorities ? &chosen : nullptr);
+    if (!replay_->valid_priority(1))
+      throw py::value_error("replay: (1 + eps)^alpha, of a new row, must be at most 2^960, got alpha = " +
+                            std::string(py::str(py::float_(chosen.alpha))) +
+                            " and eps = " + std::string(py::str(py::float_(chosen.eps))));
   }
 
   int64_t add(const Fields& values, py::handle priorities) {
@@ -115,7 +106,7 @@ class PyReplay {
     if (terminated_ >= 0) set_flags(data, terminated_, kTerminated, flags);
     if (truncated_ >= 0) set_flags(data, truncated_, kTruncated, flags);
     double largest = 0;
-    std::optional<Leaves> leaves;
+    std::optional<Scratch<double>> leaves;
     if (!priorities.is_none()) {
       leaves.emplace(n);
       read_priorities("add", priorities, n, leaves->data(), &largest);
@@ -127,7 +118,8 @@ class PyReplay {
     return first;
   }
 
-  Fields sample(int64_t n, py::handle out, bool replacement) {
+  Fields sample(py::handle batch_size, py::handle out, bool replacement) {
+    const int64_t n = integer("sample", "batch_size", batch_size, 0, kMostRows);
     Batch batch(fields_, "sample", n, out, false, replay_->window() > 1);
     int64_t stored = 0;
     bool enough = false;
@@ -139,13 +131,13 @@ class PyReplay {
       replay_->gather(batch.index, n, batch.field.data(), batch.discount);
     });
     if (!enough) refuse_batch(n, stored);
-    return Fields(batch.result);
+    return Fields(batch.finished());
   }
 
-  Fields sample_prioritized(int64_t n, py::handle out, double beta, bool stratified, int scale) {
-    if (!(beta >= 0) || beta > std::numeric_limits<double>::max())
-      throw py::value_error("sample: beta must be finite and >= 0, got " +
-                            std::string(py::str(py::float_(beta))));
+  Fields sample_prioritized(py::handle batch_size, py::handle out, py::handle exponent_of_weights,
+                            bool stratified, int scale) {
+    const int64_t n = integer("sample", "batch_size", batch_size, 0, kMostRows);
+    const double beta = exponent("sample", exponent_of_weights);
     if (scale < 0 || scale > static_cast<int>(WeightScale::uniform))
       throw py::value_error("sample: no such scale");
     Batch batch(fields_, "sample", n, out, true, replay_->window() > 1);
@@ -160,13 +152,13 @@ class PyReplay {
     });
     if (!drawn && stored > 0) throw py::value_error("sample: a stored priority must be > 0, all are 0");
     if (!drawn) refuse_batch(n, stored);
-    return Fields(batch.result);
+    return Fields(batch.finished());
   }
 
   // Rows by their numbers; as they were added, or windows of n steps.
   Fields gather(py::handle indexes, bool windows) {
     const Rows rows("gather", indexes);
-    const int64_t n = rows.count;
+    const int64_t n = rows.count();
     Batch batch(fields_, "gather", n, py::none(), false, windows && replay_->window() > 1);
     int64_t stored = 0;
     bool valid = false;
@@ -175,39 +167,39 @@ class PyReplay {
       valid = rows.within(stored);
       if (!valid) return;
       if (windows)
-        replay_->gather(rows.row, n, batch.field.data(), batch.discount);
+        replay_->gather(rows.data(), n, batch.field.data(), batch.discount);
       else
-        replay_->gather_steps(rows.row, n, batch.field.data());
+        replay_->gather_steps(rows.data(), n, batch.field.data());
     });
     if (!valid) rows.refuse("gather", stored);
-    if (n > 0) std::copy(rows.row, rows.row + n, batch.index);
-    return Fields(batch.result);
+    std::copy(rows.data(), rows.data() + n, batch.index);
+    return Fields(batch.finished());
   }
 
   void update_priorities(py::handle indexes, py::handle priorities) {
     const Rows rows("update_priorities", indexes);
-    const int64_t n = rows.count;
-    Leaves leaves(n);
+    const int64_t n = rows.count();
+    Scratch<double> leaves(n);
     double largest = 0;
-    read_priorities("update_priorities", priorities, n, leaves.data(), &largest);
+    std::vector<double> given;  // asked for with sequences only
+    read_priorities("update_priorities", priorities, n, leaves.data(), &largest,
+                    replay_->sequences() == nullptr ? nullptr : &given);
     int64_t stored = 0;
     bool valid = false;
     guarded<Writing>(n, [&] {
       stored = replay_->stored();
       valid = rows.within(stored);
-      if (valid) replay_->set_leaves(rows.row, leaves.data(), n, largest);
+      if (valid) replay_->set_leaves(rows.data(), leaves.data(), n, largest, given.data());
     });
     if (!valid) rows.refuse("update_priorities", stored);
   }
 
-  void end_episode(std::optional<int64_t> env) {
-    const int64_t streams = replay_->streams();
-    if (env && (*env < 0 || *env >= streams))
-      throw py::value_error("on_episode_end: env must be in [0, " + std::to_string(streams) + "), got " +
-                            std::to_string(*env));
+  // env None: of each
+  void end_episode(py::handle env) {
+    const int64_t streams = replay_->streams(), all = env.is_none() ? streams : 0;
+    const int64_t first = env.is_none() ? 0 : integer("on_episode_end", "env", env, 0, streams);
     guarded<Writing>(0, [&] {
-      for (int64_t stream = env.value_or(0); stream < (env ? *env + 1 : streams); ++stream)
-        replay_->end_episode(stream);
+      for (int64_t stream = first; stream < std::max(first + 1, all); ++stream) replay_->end_episode(stream);
     });
   }
 
@@ -222,63 +214,6 @@ class PyReplay {
   double max_priority() { return looked_at(&Replay::max_priority); }
   int64_t capacity() const { return replay_->capacity(); }
   int64_t bytes() { return looked_at(&Replay::bytes); }
-
-  // How far, flags, leaves (None: no priorities) and fields of the stored rows, the oldest first.
-  State state() {
-    for (;;) {
-      const int64_t n = stored();
-      Batch batch(fields_, "state", n, py::none(), false, false);
-      const auto flags = py::array_t<uint8_t>(n);
-      py::object leaves = py::none();
-      if (replay_->prioritized()) leaves = py::array_t<double>(n);
-      double* leaf = leaves.is_none() ? nullptr : static_cast<double*>(contents(leaves.ptr()));
-      auto* flag = static_cast<uint8_t*>(contents(flags.ptr()));
-      Replay::Position position{};
-      bool same = false;
-      guarded<Reading>(n, [&] {
-        same = replay_->stored() == n;  // a thread may have added rows since
-        if (!same) return;
-        position = replay_->position();
-        const int64_t capacity = replay_->capacity();
-        for (int64_t i = 0; i < n; ++i) {
-          const int64_t row = (replay_->next_row() + capacity - n + i) % capacity;
-          batch.index[i] = row;
-          flag[i] = replay_->flags()[row];
-          if (leaf != nullptr) leaf[i] = replay_->leaves()[row];
-        }
-        replay_->gather_steps(batch.index, n, batch.field.data());
-      });
-      if (!same) continue;
-      batch.result.attr("pop")("indexes");
-      return py::make_tuple(
-          py::make_tuple(position.added, position.seed, position.counter, position.max_priority), flags,
-          leaves, batch.result);
-    }
-  }
-
-  // What state() gave, of a buffer of the same sizes and fields.
-  void restore(const Place& position, py::handle flags, py::handle leaves, const Fields& fields) {
-    const Replay::Position to{position[0].cast<int64_t>(), position[1].cast<uint64_t>(),
-                              position[2].cast<uint64_t>(), position[3].cast<double>()};
-    if (to.added < 0 || to.added % replay_->streams() != 0)
-      throw py::value_error("load_state: added must be whole steps of all environments");
-    const int64_t n = std::min(to.added, replay_->capacity());
-    const auto* flag = column<uint8_t>(flags, n, "flags");
-    if (std::any_of(flag, flag + n, [this](uint8_t x) { return x > replay_->largest_flag(); }))
-      throw py::value_error("load_state: flags must be flags");
-    const double* leaf = nullptr;
-    if (replay_->prioritized()) {
-      leaf = column<double>(leaves, n, "leaves");
-      if (!std::all_of(leaf, leaf + n, [](double x) { return x >= 0 && x <= kLargestLeaf; }))
-        throw py::value_error("load_state: leaves must be finite, >= 0 and at most 2^960");
-    }
-    std::vector<Values> values_of;
-    const std::vector<const char*> data = fields_.read("load_state", fields, false, values_of);
-    if (values_of[0].rows != n || !values_of[0].leading)
-      throw py::value_error("load_state: fields must have " + std::to_string(n) + " rows, got " +
-                            std::to_string(values_of[0].rows));
-    guarded<Writing>(n, [&] { replay_->restore(to, flag, leaf, data.data()); });
-  }
 
  private:
   template <class Lock, class Work>
@@ -312,7 +247,8 @@ class PyReplay {
     }
   }
 
-  void read_priorities(const char* op, py::handle x, int64_t n, double* leaf, double* largest) const {
+  void read_priorities(const char* op, py::handle x, int64_t n, double* leaf, double* largest,
+                       std::vector<double>* given = nullptr) const {
     if (!replay_->prioritized()) throw py::value_error(std::string(op) + ": this buffer has no priorities");
     const bool single = is_plain(x, py::dtype::of<float>(), true);
     py::object array = single || is_plain(x, py::dtype::of<double>(), true)
@@ -327,6 +263,13 @@ class PyReplay {
                : replay_->to_leaves(reinterpret_cast<const double*>(proxy->data), n, leaf, largest);
     if (!valid) converter("refuse_priorities")(op, array);
     if (!valid) throw py::value_error(std::string(op) + ": priorities are too large");
+    if (given == nullptr) return;
+    if (single)
+      given->assign(reinterpret_cast<const float*>(proxy->data),
+                    reinterpret_cast<const float*>(proxy->data) + n);
+    else
+      given->assign(reinterpret_cast<const double*>(proxy->data),
+                    reinterpret_cast<const double*>(proxy->data) + n);
   }
 
   [[noreturn]] static void refuse_batch(int64_t n, int64_t stored) {
@@ -362,13 +305,15 @@ void register_replay(py::module_& m) {
       .def("update_priorities", &PyReplay::update_priorities)
       .def("end_episode", &PyReplay::end_episode)
       .def("clear", &PyReplay::clear)
-      .def("state", &PyReplay::state)
-      .def("restore", &PyReplay::restore)
+      .def("state", [](PyReplay& self) { return replay_state(self.parts()); })
+      .def("restore",
+           [](PyReplay& self, const ReplayPlace& place, py::handle flags, py::handle leaves,
+              const Fields& fields) { restore_replay(self.parts(), place, flags, leaves, fields); })
       .def("keep_sequences", [](PyReplay& self, int64_t length, int64_t stride,
                                 int ends) { keep_sequences(self.parts(), length, stride, ends); })
       .def("sample_sequences",
-           [](PyReplay& self, int64_t n, double beta, bool stratified, int scale) {
-             return sample_sequences(self.parts(), n, beta, stratified, scale);
+           [](PyReplay& self, py::handle batch_size, py::handle beta, bool stratified, int scale) {
+             return sample_sequences(self.parts(), batch_size, beta, stratified, scale);
            })
       .def("outline", [](PyReplay& self) { return replay_outline(self.parts()); })
       .def("rows", [](PyReplay& self, int64_t added, int64_t first,

@@ -11,6 +11,7 @@
 #include "components.h"
 #include "dispatch.h"
 #include "planner.h"
+#include "prioritized.h"
 
 namespace py = pybind11;
 
@@ -111,12 +112,15 @@ class Bellman : public Checked {
     return py::make_tuple(solved.components, solved.sweeps, solved.converged);
   }
 
-  py::typing::Tuple<double, bool> gauss_seidel(py::handle value, double gamma, double tolerance,
-                                               int64_t max_sweeps) const {
+  template <Solved (*sweep)(const Checked&, const Effort&, double*, const Interrupted&)>
+  py::typing::Tuple<double, bool> in_place(py::handle value, double gamma, double tolerance,
+                                           int64_t max_sweeps) const {
     auto* v = data_of<double>(value, kOp, "value", {model.num_states});
-    const py::gil_scoped_release release;
-    const Solved solved = fastrl::gauss_seidel(*this, {gamma, tolerance, max_sweeps, false}, v, interrupted);
-    const py::gil_scoped_acquire acquire;
+    Solved solved;
+    {
+      const py::gil_scoped_release release;
+      solved = sweep(*this, {gamma, tolerance, max_sweeps, false}, v, interrupted);
+    }
     return py::make_tuple(solved.sweeps, solved.converged);
   }
 
@@ -222,10 +226,15 @@ void register_tabular(py::module_& m) {
            "Improves value in place, strongly connected parts after those they lead to; components, sweeps "
            "and "
            "whether each changed by less than the tolerance.")
-      .def("gauss_seidel", &Bellman::gauss_seidel, py::arg("value"), py::arg("gamma"), py::arg("tolerance"),
-           py::arg("max_sweeps"),
+      .def("gauss_seidel", &Bellman::in_place<gauss_seidel>, py::arg("value"), py::arg("gamma"),
+           py::arg("tolerance"), py::arg("max_sweeps"),
            "Sweeps value in place, states in order, until a sweep changes none by more than the tolerance; "
            "sweeps and whether one did.")
+      .def("prioritized_sweeping", &Bellman::in_place<prioritized_sweeping>, py::arg("value"),
+           py::arg("gamma"), py::arg("tolerance"), py::arg("max_sweeps"),
+           "Backs value up in place, the state with the greatest Bellman error next, until none can exceed "
+           "the "
+           "tolerance; backups as sweeps, and whether none can.")
       .def("components", &Bellman::components_of,
            "[S]: the strongly connected component of each state; a component leads to none with a greater "
            "number.")

@@ -1,6 +1,8 @@
 // C51: distributions on fixed atoms, projected (Bellemare et al. 2017) and learned by cross-entropy.
 #pragma once
 
+#include <type_traits>
+
 #include "atoms.h"
 
 namespace fastrl {
@@ -14,9 +16,10 @@ FASTRL_INLINE double discount_of(const Bellman<Real>& bellman, int64_t row) {
   return bellman.terminated.data[row * bellman.terminated.row] != 0 ? 0.0 : bellman.gamma;
 }
 
+// Of |x| < 2^31.
 FASTRL_INLINE int64_t floor_of(double x) {
-  const int64_t n = static_cast<int64_t>(x);
-  return n - (static_cast<double>(n) > x);
+  constexpr int64_t kShift = int64_t{1} << 31;
+  return static_cast<int64_t>(x + static_cast<double>(kShift)) - kShift;
 }
 
 // Where a row's atoms land among uniform targets, in units of their distance: atom i at start + slope * i. An
@@ -83,23 +86,22 @@ class Shares {
 // gathered or scattered.
 class Projector : Shares {
  public:
-  Projector(const Atoms& source, const Atoms& target)
+  Projector(const Atoms& source, const Atoms& target, int64_t rows = 1)
       : Shares(source, target),
-        memory_((padded(source.n) + padded(target.n)) / kLanes + 2),
-        probs_(memory_.data() + kLanes),
-        result_(probs_ + padded(source.n) + kLanes) {
-    store(memory_.data(), vfloat{});
-    store(result_ - kLanes, vfloat{});
+        stride_(padded(source.n) + padded(target.n) + 2 * kLanes),
+        memory_(rows * stride_ / kLanes) {
+    for (int64_t i = 0; i < rows * stride_; i += kLanes) store(memory_.data() + i, vfloat{});
   }
 
-  float* probs() { return probs_; }                // the row to project, with zeros up to a whole vector
-  const float* result() const { return result_; }  // its projection, likewise; probs are spent
+  // Row k of those to project, [n] with zeros around it, and its projection.
+  float* probs(int64_t k = 0) { return memory_.data() + k * stride_ + kLanes; }
+  float* result(int64_t k = 0) { return probs(k) + padded(source_.n) + kLanes; }
 
-  FASTRL_INLINE void operator()(double reward, double discount) {
-    const int64_t n = target_.n;
+  FASTRL_INLINE void operator()(double reward, double discount, int64_t row = 0) {
+    probs_ = probs(row), result_ = result(row);
     const Landing at = landing(reward, discount);
     const double end = at.start + at.slope * static_cast<double>(source_.n - 1);
-    const bool rising = uniform() && at.slope >= 0 && at.slope < kInf;
+    const bool rising = uniform() && at.slope >= 0 && at.slope < 1e30;  // a float32, times any n
     if (!rising || !(end - end == 0)) {
       project(reward, discount, probs_, 1, result_, 1);
     } else if (at.slope == 0 || end <= 0 || at.start >= intervals_) {
@@ -109,7 +111,6 @@ class Projector : Shares {
     } else {
       spread(static_cast<float>(at.start), static_cast<float>(at.slope));
     }
-    for (int64_t j = n; j < padded(n); ++j) result_[j] = 0;
   }
 
  private:
@@ -130,54 +131,64 @@ class Projector : Shares {
     result_[below + 1] = static_cast<float>(mass * up);
   }
 
+  // Sources that reach a target of the vector j, counted from its own, are `diagonals` from low_source -
+  // start / slope + (inverse - 1) j on: as many for each vector, which a processor foresees.
+  FASTRL_INLINE void plan(float slope) {
+    constexpr double kSlack = 1e-3;  // of a source's distance: float32 may see an atom there
+    slope_ = slope;
+    inverse_ = 1.0 / slope;
+    const double reach = inverse_ + kSlack, width = (kLanes - 1) * (inverse_ - 1);
+    low_source_ = (width < 0 ? width : 0) - reach;
+    diagonals_ = floor_of(__builtin_fabs(width) + 2 * reach) + 1;
+  }
+
   FASTRL_INLINE void spread(float start, float slope) {
-    const int64_t n = source_.n;
+    const float* const probs = probs_;
+    float* const result = result_;
+    const int64_t n = source_.n, m = target_.n;
     const float last = static_cast<float>(intervals_);
-    vfloat below = {}, above = {}, finite = {};
+    vfloat below = {}, above = {}, sum = {};
     vfloat i = to_float(lanes());
     for (int64_t k = 0; k < n; k += kLanes, i += static_cast<float>(kLanes)) {
-      const vfloat b = start + slope * i, p = load(probs_ + k);
-      const vfloat low = select(b <= 0.0f, p, vfloat{}), high = select(b >= last, p, vfloat{});
-      below += low;
-      above += high;
-      finite += p;
-      store(probs_ + k, (p - low) - high);
+      const vfloat b = start + slope * i, p = load(probs + k);
+      // What the outer targets' hats leave of the atoms beyond them
+      below += p * vmin(broadcast(1.0f), vmax(vfloat{}, -b));
+      above += p * vmin(broadcast(1.0f), vmax(vfloat{}, b - last));
+      sum += p;
     }
-    const float mass = total(finite);
+    const float mass = total(sum);
     if (!(mass - mass == 0)) return fill(__builtin_nanf(""));
 
-    constexpr double kSlack = 1e-3;  // of a source's distance: float32 may see an atom there
-    const double inverse = 1.0 / slope, first_source = -start * inverse;
-    for (int64_t j = 0; j < target_.n; j += kLanes) {
-      // sources that reach the first and the last of these targets, counted from their own
-      const double near = static_cast<double>(j) * inverse + first_source;
-      const double far = near + (kLanes - 1) * inverse;
-      const double shift = static_cast<double>(j), far_shift = shift + (kLanes - 1);
-      const double low = near - shift < far - far_shift ? near - shift : far - far_shift;
-      const double high = near - shift < far - far_shift ? far - far_shift : near - shift;
-      int64_t k = j - floor_of(inverse + kSlack - low);
-      int64_t end = j + floor_of(high + inverse + kSlack);
+    if (slope != slope_) plan(slope);
+    const double first_source = low_source_ - start * inverse_;
+    for (int64_t j = 0; j < m; j += kLanes) {
+      int64_t k = j - floor_of((1 - inverse_) * static_cast<double>(j) - first_source);
+      if (k + diagonals_ > padded(n)) k = padded(n) - diagonals_;
       if (k <= -kLanes) k = 1 - kLanes;
-      if (end >= n) end = n - 1;
+      const int64_t end = k + diagonals_ < padded(n) ? k + diagonals_ : padded(n);
       const vfloat place = to_float(lanes() + static_cast<int32_t>(j));
       vfloat source = to_float(lanes() + static_cast<int32_t>(k));
-      vfloat sum = {};
-      for (; k <= end; ++k, source += 1.0f) {
+      vfloat share = {};
+      for (; k < end; ++k, source += 1.0f) {
         const vfloat apart = vabs(start + slope * source - place);
-        sum += load(probs_ + k) * vmax(vfloat{}, 1.0f - apart);
+        share += load(probs + k) * vmax(vfloat{}, 1.0f - apart);
       }
-      store(result_ + j, sum);
+      store(result + j, share);
     }
-    result_[0] += total(below);
-    result_[target_.n - 1] += total(above);
+    result[0] += total(below);
+    result[m - 1] += total(above);
   }
 
   FASTRL_INLINE void fill(float x) {
     for (int64_t j = 0; j < target_.n; j += kLanes) store(result_ + j, broadcast(x));
   }
 
+  const int64_t stride_;
   Scratch memory_;
   float *probs_, *result_;
+  float slope_ = 0;
+  double inverse_, low_source_;
+  int64_t diagonals_;
 };
 
 template <class Real>
@@ -193,7 +204,6 @@ template <>
 void c51_project<float>(const C51Projection<float>& problem) {
   Projector project(problem.source, problem.target);
   const int64_t n = problem.source.n, m = problem.target.n;
-  for (int64_t i = n; i < padded(n); ++i) project.probs()[i] = 0;
   for (int64_t b = 0; b < problem.batch; ++b) {
     const float* p = problem.probs.data + b * problem.probs.row;
     if (problem.probs.column == 1)
@@ -222,79 +232,96 @@ int64_t first_out_of_range(Strided<const int64_t> action, int64_t batch, int64_t
   return -1;
 }
 
-// The action of the largest mean; as in NumPy the first of equals, and NaN is larger than all else. Writes
-// the exponentials of action a from e[a * stride_e] on.
-struct Greedy {
-  int64_t action;
-  Exponentials of;
-};
-
-FASTRL_INLINE Greedy greedy(const float* x, int64_t stride, int64_t actions, int64_t n, const float* z,
-                            float* e, int64_t stride_e) {
-  Greedy best = {};
-  float best_mean = 0;
-  for (int64_t a = 0; a < actions; ++a) {
-    const Exponentials of = exponentials(x + a * stride, n, z, e + a * stride_e);
-    const float mean = of.weighted / of.sum;
-    if (a == 0 || (best_mean == best_mean && !(mean <= best_mean))) best = {a, of}, best_mean = mean;
-  }
+// The action of the largest mean; as in NumPy the first of equals, and NaN is larger than all else.
+FASTRL_INLINE int64_t greedy(const float* x, int64_t stride, int64_t actions, int64_t n, const float* z) {
+  int64_t best = 0;
+  float best_mean = -kInf;
+  const auto consider = [&](auto rows, int64_t a) __attribute__((always_inline)) {
+    float mean[rows()];
+    softmax_means<rows()>(x + a * stride, stride, n, z, mean);
+    for (int k = 0; k < rows(); ++k) {
+      // No branch, as nobody can foresee which is best.
+      const int better = (mean[k] > best_mean) | ((mean[k] != mean[k]) & (best_mean == best_mean));
+      best += (a + k - best) & -better;
+      best_mean = better ? mean[k] : best_mean;
+    }
+  };
+  int64_t a = 0;
+  for (; actions - a >= 6; a += 6) consider(std::integral_constant<int, 6>{}, a);
+  for (; actions - a >= 3; a += 3) consider(std::integral_constant<int, 3>{}, a);
+  for (; actions - a >= 1; a += 1) consider(std::integral_constant<int, 1>{}, a);
   return best;
 }
 
-// Loss of a row against the target [n]; its gradient, times scale, goes to d. e holds the exponentials of x.
+// Loss of a row against the target, factor * target [n]; its gradient, times scale, goes to d. e holds the
+// exponentials of x.
 FASTRL_INLINE float cross_entropy(const float* x, int64_t n, const Exponentials& of, const float* e,
-                                  const float* target, bool kl, float scale, float* d) {
+                                  const float* target, float factor, bool kl, float scale, float* d) {
   const float log_sum = of.highest + vlog(broadcast(of.sum))[0];
   vfloat loss = {}, mass = {};
   for_atoms(n, [&](int64_t i, vint fresh) __attribute__((always_inline)) {
-    const vfloat m = select(fresh, load(target + i), vfloat{});
+    const vfloat m = select(fresh, load(target + i) * factor, vfloat{});
     mass += m;
     vfloat log_ratio = load_atoms(x, i, n) - log_sum;
     if (kl) log_ratio -= vlog(m);
     loss -= select(m == 0.0f, vfloat{}, m * log_ratio);
   });
-  const float weight = scale * total(mass) / of.sum;
+  const float weight = scale * total(mass) / of.sum, target_weight = scale * factor;
   for_atoms(n, [&](int64_t i, vint) __attribute__((always_inline)) {
-    store_atoms(d, i, n, weight * load(e + i) - scale * load(target + i));
+    store_atoms(d, i, n, weight * load(e + i) - target_weight * load(target + i));
   });
   return total(loss);
 }
 
-int64_t c51_loss(const C51Problem& problem) {
+// kAtoms: how many evenly spaced atoms, if the compiler is to know, else 0.
+template <int64_t kAtoms>
+int64_t c51_loss_of(const C51Problem& problem) {
   const int64_t illegal = first_out_of_range(problem.action, problem.batch, problem.actions);
   if (illegal >= 0) return illegal;
-  const int64_t n = problem.atoms.n, wide = padded(n);
-  Projector project(problem.atoms, problem.atoms);
-  Scratch memory((problem.next_actions + 2) * wide / kLanes);
-  float *z = memory.data(), *e = z + wide, *e_of_next = e + wide;
-  for (int64_t i = 0; i < wide; ++i) {
-    z[i] = i < n ? static_cast<float>(problem.atoms.z[i]) : 0;
-    project.probs()[i] = 0;
-  }
-  const bool selects = problem.selector.data != problem.next_logits.data;
+  // What a row has written is read, at other offsets, only after the others of its group: before it has
+  // reached the cache, that would wait for it.
+  constexpr int64_t kGroup = 16;
+  const int64_t n = kAtoms > 0 ? kAtoms : problem.atoms.n, wide = padded(n), actions = problem.actions;
+  const Atoms atoms = {problem.atoms.z, n, kAtoms > 0 || problem.atoms.uniform};
+  const Blocks<const float> now = problem.logits, next = problem.next_logits, selector = problem.selector;
+  const int64_t next_actions = problem.next_actions;
+  Projector project(atoms, atoms, kGroup);
+  Scratch memory((kGroup + 1) * wide / kLanes);
+  float *z = memory.data(), *e = z + wide;
+  for (int64_t i = 0; i < wide; ++i) z[i] = i < n ? static_cast<float>(atoms.z[i]) : 0;
   const float scale = static_cast<float>(problem.scale);
-  for (int64_t b = 0; b < problem.batch; ++b) {
-    const float* next = problem.next_logits.data + b * problem.next_logits.batch;
-    const float* selector = problem.selector.data + b * problem.selector.batch;
-    Greedy best = greedy(selector, problem.selector.row, problem.next_actions, n, z, e_of_next, wide);
-    const float* e_of_best = e_of_next + best.action * wide;
-    if (selects) best.of = exponentials(next + best.action * problem.next_logits.row, n, z, e_of_next);
-    if (selects) e_of_best = e_of_next;
-    const float inverse = 1.0f / best.of.sum;
-    for_atoms(n, [&](int64_t i, vint) __attribute__((always_inline)) {
-      store_atoms(project.probs(), i, n, load(e_of_best + i) * inverse);
-    });
-    project(problem.bellman.reward.data[b * problem.bellman.reward.row], discount_of(problem.bellman, b));
-
-    const int64_t action = problem.action.data == nullptr ? 0 : problem.action.data[b * problem.action.row];
-    const float* logits = problem.logits.data + b * problem.logits.batch + action * problem.logits.row;
-    const Exponentials of = exponentials(logits, n, z, e);
-    float* d = problem.d_logits + b * problem.actions * n;
-    if (problem.actions > 1)
-      __builtin_memset(d, 0, static_cast<uint64_t>(problem.actions * n) * sizeof(float));
-    problem.loss[b] = cross_entropy(logits, n, of, e, project.result(), problem.kl, scale, d + action * n);
+  Exponentials next_of[kGroup], of[kGroup];
+  int64_t best[kGroup], action[kGroup];
+  for (int64_t first = 0; first < problem.batch; first += kGroup) {
+    const int64_t rows = problem.batch - first < kGroup ? problem.batch - first : kGroup;
+    const auto logits = [&](int64_t k) { return now.data + (first + k) * now.batch + action[k] * now.row; };
+    for (int64_t k = 0; k < rows; ++k) {
+      action[k] = problem.action.data == nullptr ? 0 : problem.action.data[(first + k) * problem.action.row];
+      for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(logits(k) + i);
+    }
+    for (int64_t k = 0; k < rows; ++k)
+      best[k] = greedy(selector.data + (first + k) * selector.batch, selector.row, next_actions, n, z);
+    for (int64_t k = 0; k < rows; ++k) {
+      next_of[k] =
+          exponentials(next.data + (first + k) * next.batch + best[k] * next.row, n, z, project.probs(k));
+      of[k] = exponentials(logits(k), n, z, e + k * wide);
+    }
+    for (int64_t k = 0; k < rows; ++k)
+      project(problem.bellman.reward.data[(first + k) * problem.bellman.reward.row],
+              discount_of(problem.bellman, first + k), k);
+    float* d = problem.d_logits + first * actions * n;
+    if (actions > 1) __builtin_memset(d, 0, static_cast<uint64_t>(rows * actions * n) * sizeof(float));
+    for (int64_t k = 0; k < rows; ++k)
+      problem.loss[first + k] =
+          cross_entropy(logits(k), n, of[k], e + k * wide, project.result(k), 1.0f / next_of[k].sum,
+                        problem.kl, scale, d + (k * actions + action[k]) * n);
   }
   return -1;
+}
+
+// 51 atoms, the paper's, are what nearly all use.
+int64_t c51_loss(const C51Problem& problem) {
+  return problem.atoms.n == 51 && problem.atoms.uniform ? c51_loss_of<51>(problem) : c51_loss_of<0>(problem);
 }
 
 }  // namespace

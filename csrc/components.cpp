@@ -6,6 +6,8 @@
 #include <limits>
 #include <numeric>
 
+#include "edges.h"
+
 namespace fastrl {
 
 namespace {
@@ -15,50 +17,6 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int kPolicySweeps = 20;  // of the greedy policy, after one over all actions
 
 constexpr int kClosedSweeps = 200;  // before a closed component is treated as an open one
-
-bool is_terminal(const Model& m, int64_t s) { return m.terminal != nullptr && m.terminal[s]; }
-
-// What may follow a state: entries [begin(s), end(s)), all its actions' together.
-template <class Index>
-struct Compressed {
-  explicit Compressed(const Model& m)
-      : model(m),
-        offset(static_cast<const Index*>(m.offset)),
-        next_state(static_cast<const Index*>(m.next_state)) {}
-  int64_t begin(int64_t s) const { return is_terminal(model, s) ? 0 : offset[model.pair_offset[s]]; }
-  int64_t end(int64_t s) const { return is_terminal(model, s) ? 0 : offset[model.pair_offset[s + 1]]; }
-  int64_t next(int64_t k) const { return next_state[k]; }
-  double weight(int64_t k) const { return model.weight[k]; }
-
-  const Model& model;
-  const Index *offset, *next_state;
-};
-
-struct Dense {
-  explicit Dense(const Model& m) : model(m) {}
-  int64_t begin(int64_t s) const {
-    return is_terminal(model, s) ? 0 : model.pair_offset[s] * model.num_states;
-  }
-  int64_t end(int64_t s) const {
-    return is_terminal(model, s) ? 0 : model.pair_offset[s + 1] * model.num_states;
-  }
-  int64_t next(int64_t k) const { return k % model.num_states; }
-  double weight(int64_t k) const { return model.weight[k]; }
-
-  const Model& model;
-};
-
-template <class Visit>
-auto with_edges(const Model& m, const Visit& visit) {
-  switch (m.layout) {
-    case Layout::int32:
-      return visit(Compressed<int32_t>(m));
-    case Layout::int64:
-      return visit(Compressed<int64_t>(m));
-    default:
-      return visit(Dense(m));
-  }
-}
 
 // Without recursion: a component may be as deep as there are states.
 template <class Edges>

@@ -10,14 +10,14 @@ namespace fastrl {
 class FieldStore {
  public:
   virtual ~FieldStore() = default;
-  // Takes the values of rows [first, first + n) of the ring, whole steps, without gaps; following is null for
-  // a store of one field. Throws std::bad_alloc, all is then as before. Then commit() puts them in the rows'
-  // places, or drop() forgets them.
-  virtual void prepare(int64_t first, int64_t n, const char* current, const char* following) = 0;
-  virtual void commit(int64_t first, int64_t n) = 0;
+  // Takes the values of n rows, whole steps, without gaps; following is null for a store of one field. Throws
+  // std::bad_alloc, all is then as before. Then commit() puts them in their places, [first, first + n) of the
+  // ring those from the row `source` on, all in order; or drop() forgets them.
+  virtual void prepare(int64_t n, const char* current, const char* following) = 0;
+  virtual void commit(int64_t first, int64_t n, int64_t source) = 0;
   virtual void drop() = 0;
-  // The values of n rows to `current`, and those that follow the rows `last` to `following`, without gaps;
-  // either may be null.
+  // The values of the n rows `rows` to `current`, and those that follow the rows `last` to `following`,
+  // without gaps; either may be null.
   virtual void gather(const int64_t* rows, const int64_t* last, int64_t n, char* current,
                       char* following) const = 0;
   virtual void clear() = 0;

@@ -220,7 +220,7 @@ void FrameStore::release(Stream& stream, int64_t first) {
   stream.first = first;
 }
 
-void FrameStore::prepare(int64_t first, int64_t n, const char* obs, const char* next_obs) {
+void FrameStore::prepare(int64_t n, const char* obs, const char* next_obs) {
   const int64_t envs = layout_.num_envs, bytes = obs_bytes();
   prepared_.resize(static_cast<size_t>(n));
   for (Stream& stream : streams_) {
@@ -229,7 +229,7 @@ void FrameStore::prepare(int64_t first, int64_t n, const char* obs, const char* 
   }
   try {
     for (int64_t i = 0; i < n; ++i) {
-      Stream& stream = streams_[static_cast<size_t>((first + i) % envs)];
+      Stream& stream = streams_[static_cast<size_t>(i % envs)];
       Row& row = prepared_[static_cast<size_t>(i)];
       row.obs = append(stream, stacked(obs + i * bytes));
       row.next_obs = next_obs == nullptr ? kNone : append(stream, stacked(next_obs + i * bytes));
@@ -247,8 +247,8 @@ void FrameStore::drop() {
   }
 }
 
-void FrameStore::commit(int64_t first, int64_t n) {
-  std::copy_n(prepared_.begin(), n, rows_.begin() + first);
+void FrameStore::commit(int64_t first, int64_t n, int64_t source) {
+  std::copy_n(prepared_.begin() + source, n, rows_.begin() + first);
   // the step after is the oldest, once the ring is full
   const int64_t after = (first + n) % rows();
   for (int64_t env = 0; env < layout_.num_envs; ++env) {

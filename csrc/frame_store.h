@@ -37,8 +37,8 @@ class FrameStore final : public FieldStore {
   int64_t nbytes() const override;
 
   // The rows are written, and those in `last` with an observation that follows.
-  void prepare(int64_t first, int64_t n, const char* obs, const char* next_obs) override;
-  void commit(int64_t first, int64_t n) override;
+  void prepare(int64_t n, const char* obs, const char* next_obs) override;
+  void commit(int64_t first, int64_t n, int64_t source) override;
   void drop() override;
   void gather(const int64_t* rows, const int64_t* last, int64_t n, char* obs, char* next_obs) const override;
   void clear() override;

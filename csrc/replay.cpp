@@ -10,6 +10,7 @@
 #include <new>
 
 #include "copy_rows.h"
+#include "scratch.h"
 #include "uniform_rows.h"
 
 namespace fastrl {
@@ -82,7 +83,7 @@ Replay::Replay(const ReplayOptions& options, std::vector<ReplayField> fields,
       base += field->bytes;
     }
   }
-  power_.resize(static_cast<size_t>(options_.window + 1));
+  power_.resize(static_cast<size_t>(std::min(options_.window, options_.steps) + 1));  // no window is longer
   for (size_t k = 0; k < power_.size(); ++k) power_[k] = std::pow(options_.gamma, static_cast<double>(k));
   if (priorities == nullptr) return;
   priorities_ = *priorities;
@@ -100,6 +101,7 @@ int64_t Replay::add(int64_t n, const char* const* field, const uint8_t* flags, c
                     double largest) {
   const int64_t first = next_;
   const double common = tree_ != nullptr && leaf == nullptr ? new_leaf() : 0;
+  if (field != nullptr) prepare_stores(n, field);  // the only ones that may find no memory
   for (int64_t done = 0; done < n;) {
     int64_t rows = std::min(n - done, capacity_ - next_);
     const bool marks = starts_ != nullptr && leaf == nullptr;
@@ -122,24 +124,23 @@ void Replay::keep_sequences(const SequenceStarts::Options& options) {
   starts_ = std::make_unique<SequenceStarts>(options);
 }
 
-void Replay::write(int64_t first, int64_t n, const char* const* field, int64_t source, const uint8_t* flags) {
-  if (field == nullptr) {
-    std::memcpy(flags_.data() + first, flags, static_cast<size_t>(n));
-    return;
-  }
-  const auto from = [&](int f) {
-    return f < 0 ? nullptr : field[f] + source * fields_[static_cast<size_t>(f)].bytes;
-  };
-  for (size_t s = 0; s < stores_.size(); ++s) {  // first: they may find no memory
+void Replay::prepare_stores(int64_t n, const char* const* field) {
+  const auto from = [&](int f) { return f < 0 ? nullptr : field[f]; };
+  for (size_t s = 0; s < stores_.size(); ++s) {
     try {
-      stores_[s]->prepare(first, n, from(pairs_[s].current), from(pairs_[s].following));
+      stores_[s]->prepare(n, from(pairs_[s].current), from(pairs_[s].following));
     } catch (...) {
       for (size_t prepared = 0; prepared < s; ++prepared) stores_[prepared]->drop();
       throw;
     }
   }
-  for (const auto& store : stores_) store->commit(first, n);
-  write_columns(first, n, field, source);
+}
+
+void Replay::write(int64_t first, int64_t n, const char* const* field, int64_t source, const uint8_t* flags) {
+  if (field != nullptr) {
+    for (const auto& store : stores_) store->commit(first, n, source);
+    write_columns(first, n, field, source);
+  }
   std::memcpy(flags_.data() + first, flags, static_cast<size_t>(n));
 }
 
@@ -181,6 +182,7 @@ void Replay::clear_rows() {
 }
 
 void Replay::draw(int64_t n, bool replacement, int64_t* row) const {
+  if (n == 0) return;
   const UniformDraws draws{options_.seed, counter_.fetch_add(1, std::memory_order_relaxed)};
   if (replacement)
     draws.with_replacement(n, static_cast<uint32_t>(stored_), row);
@@ -191,13 +193,8 @@ void Replay::draw(int64_t n, bool replacement, int64_t* row) const {
 bool Replay::draw(int64_t n, const PriorityDraw& how, int64_t* row, float* weight) const {
   if (!(tree_->total() > 0)) return false;
   const uint64_t counter = counter_.fetch_add(1, std::memory_order_relaxed);
-  double inside[512];
-  std::unique_ptr<double[]> outside;
-  double* value = inside;
-  if (n > 512) {
-    outside.reset(new double[static_cast<size_t>(n)]);
-    value = outside.get();
-  }
+  Scratch<double> values(n);
+  double* const value = values.data();
   tree_->sample(options_.seed, counter, n, how.stratified, row, value);
   if (weight == nullptr || n == 0) return true;
   const double reference = how.scale == WeightScale::batch ? *std::min_element(value, value + n)
@@ -303,10 +300,11 @@ void Replay::copy(int64_t window, const int64_t* row, int64_t n, char* const* fi
         return f < 0 || field[f] == nullptr ? nullptr
                                             : field[f] + begin * fields_[static_cast<size_t>(f)].bytes;
       };
-      const int following = pairs_[s].following;
-      const bool at_last =
-          following >= 0 && fields_[static_cast<size_t>(following)].at == ReplayField::At::last;
-      stores_[s]->gather(from, at_last ? last : from, m, out(pairs_[s].current), out(following));
+      const auto rows = [&](int f) {
+        return f >= 0 && fields_[static_cast<size_t>(f)].at == ReplayField::At::last ? last : from;
+      };
+      const auto [current, following] = pairs_[s];
+      stores_[s]->gather(rows(current), rows(following), m, out(current), out(following));
     }
     if (discount == nullptr) continue;
     for (int64_t i = 0; i < m; ++i) {
@@ -328,7 +326,12 @@ void Replay::restore(const Position& position, const uint8_t* flags, const doubl
   // written as they were added, oldest first: the ring's seam lies where it did
   next_ = (position.added - stored) % capacity_;
   added_ = position.added - stored;
-  add(stored, field, flags, leaf, 0);
+  try {
+    add(stored, field, flags, leaf, 0);
+  } catch (...) {
+    clear();
+    throw;
+  }
   max_priority_ = position.max_priority;
   options_.seed = position.seed;
   counter_.store(position.counter, std::memory_order_relaxed);

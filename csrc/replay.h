@@ -15,43 +15,15 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
-#include <shared_mutex>
 #include <vector>
 
 #include "field_store.h"
 #include "largest_leaf.h"
+#include "replay_lock.h"
 #include "sequence_starts.h"
 #include "sum_tree.h"
 
 namespace fastrl {
-
-// A shared mutex under which a writer does not starve: who waits for the rows holds up those behind.
-class ReplayLock {
- public:
-  void lock() {
-    const std::lock_guard<std::mutex> turn(turn_);
-    rows_.lock();
-  }
-  bool try_lock() {
-    const std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
-    return turn.owns_lock() && rows_.try_lock();
-  }
-  void unlock() { rows_.unlock(); }
-  void lock_shared() {
-    const std::lock_guard<std::mutex> turn(turn_);
-    rows_.lock_shared();
-  }
-  bool try_lock_shared() {
-    const std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
-    return turn.owns_lock() && rows_.try_lock_shared();
-  }
-  void unlock_shared() { rows_.unlock_shared(); }
-
- private:
-  std::mutex turn_;
-  std::shared_mutex rows_;
-};
 
 struct ReplayField {
   // Which value of a window of n steps is returned: the first row's, the last row's, or sum_k gamma^k x_k.
@@ -109,7 +81,7 @@ class Replay {
   const uint8_t* flags() const { return flags_.data(); }
 
   // n rows (a multiple of streams), values of each field without gaps; flags [n]; leaf null: the largest
-  // priority. Returns the row of the first.
+  // priority. Returns the row of the first. Throws std::bad_alloc, and nothing is added then.
   int64_t add(int64_t n, const char* const* field, const uint8_t* flags, const double* leaf, double largest);
   // The newest row of a stream ends its episode, without having terminated.
   void end_episode(int64_t stream);
@@ -130,8 +102,11 @@ class Replay {
   const SequenceStarts* sequences() const { return starts_.get(); }
   uint8_t largest_flag() const { return starts_ == nullptr ? kEnds : kEnds | kFirst | kStart; }
 
-  // Leaves of stored rows, largest: the largest priority among them.
-  void set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest);
+  // Leaves of stored rows, largest: the largest priority among them. With sequences, those of rows that begin
+  // none are passed over, and the largest is found among the others' priorities.
+  void set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest, const double* priority);
+  // Whether a leaf can be made of it, and of a new row's priority.
+  bool valid_priority(double priority) const;
   bool to_leaves(const float* priority, int64_t n, double* leaf, double* largest) const;
   bool to_leaves(const double* priority, int64_t n, double* leaf, double* largest) const;
 
@@ -145,6 +120,7 @@ class Replay {
   };
   Position position() const;
   // field null: the fields are there already, by put_rows() of the rows counted from the first ever added.
+  // Throws std::bad_alloc, and nothing is stored then.
   void restore(const Position& position, const uint8_t* flags, const double* leaf, const char* const* field);
   void put_rows(int64_t first, int64_t n, const char* const* field);
   const ReplayField& field(size_t f) const { return fields_[f]; }
@@ -160,6 +136,7 @@ class Replay {
   using Memory = std::unique_ptr<char, Release>;
 
   Memory allocate(int64_t bytes);
+  void prepare_stores(int64_t n, const char* const* field);
   void write(int64_t first, int64_t n, const char* const* field, int64_t source, const uint8_t* flags);
   void write_columns(int64_t first, int64_t n, const char* const* field, int64_t source);
   void clear_rows();

@@ -54,6 +54,39 @@ inline std::string described(py::handle x) {
   return py::str(py::module_::import("fastrl.kernels._check").attr("describe")(x));
 }
 
+// An integer from Python, in [low, end).
+inline int64_t integer(const char* op, const char* name, py::handle x, int64_t low, int64_t end) {
+  int overflow = 0;
+  int64_t value = 0;
+  if (PyLong_CheckExact(x.ptr())) {
+    value = PyLong_AsLongLongAndOverflow(x.ptr(), &overflow);
+  } else {
+    const auto index =
+        py::reinterpret_steal<py::object>(PyIndex_Check(x.ptr()) ? PyNumber_Index(x.ptr()) : nullptr);
+    if (!index) {
+      PyErr_Clear();
+      throw py::type_error(std::string(op) + ": " + name + " must be an integer, got " + described(x));
+    }
+    value = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  }
+  if (overflow == 0 && value >= low && value < end) return value;
+  throw py::value_error(std::string(op) + ": " + name + " must be in [" + std::to_string(low) + ", " +
+                        (end == int64_t{1} << 31 ? "2^31" : std::to_string(end)) + "), got " +
+                        std::string(py::str(x)));
+}
+
+// beta of a draw.
+inline double exponent(const char* op, py::handle x) {
+  const double beta = PyFloat_AsDouble(x.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw py::type_error(std::string(op) + ": beta must be a number, got " + described(x));
+  }
+  if (!(beta >= 0) || beta > std::numeric_limits<double>::max())
+    throw py::value_error(std::string(op) + ": beta must be finite and >= 0, got " + std::string(py::str(x)));
+  return beta;
+}
+
 // "float32 [n, 4, 84]"
 inline std::string wanted(const NamedField& field, const std::string& rows) {
   std::string text = std::string(py::str(field.dtype)) + " [" + rows;
@@ -122,7 +155,9 @@ inline bool is_plain(py::handle x, const py::dtype& dtype, bool aligned = false)
   if (!py::isinstance<py::array>(x)) return false;
   const auto* array = py::detail::array_proxy(x.ptr());
   const int wanted = py::array::c_style | (aligned ? int{py::detail::npy_api::NPY_ARRAY_ALIGNED_} : 0);
-  return array->descr == dtype.ptr() && (array->flags & wanted) == wanted;
+  if ((array->flags & wanted) != wanted) return false;
+  return array->descr == dtype.ptr() ||  // that of an unpickled array is a copy
+         py::detail::npy_api::get().PyArray_EquivTypes_(array->descr, dtype.ptr());
 }
 
 // The values of one argument, alive as long as this.
@@ -168,6 +203,7 @@ inline py::object new_rows(const NamedField& field, int64_t n) {
   Py_intptr_t shape[33] = {static_cast<Py_intptr_t>(n)};
   std::copy(field.shape.begin(), field.shape.end(), shape + 1);
   const auto& numpy = py::detail::npy_api::get();
+  if (field.bytes > 0 && n > std::numeric_limits<int64_t>::max() / field.bytes) throw std::bad_alloc();
   const auto bytes = static_cast<size_t>(n * field.bytes);
   const auto array_on = [&](void* memory, int flags) {
     Py_INCREF(field.dtype.ptr());  // stolen

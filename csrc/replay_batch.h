@@ -1,12 +1,14 @@
 // The arrays of a batch: new ones, or the caller's.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "new_array.h"
 #include "replay_arguments.h"
+#include "scratch.h"
 
 namespace fastrl {
 
@@ -21,11 +23,12 @@ struct NamedFields {
     return {interned(name), dtype, dtype.kind(), dtype.itemsize(), dtype.itemsize(), {}};
   }
 
-  [[noreturn]] void refuse(const char* op, const py::dict& given, const std::string& besides = "") const {
+  [[noreturn]] void refuse(const char* op, const py::dict& given, const char* what = "fields must be ",
+                           const std::string& besides = "") const {
     std::string names, got;
     for (const NamedField& one : field) names += (names.empty() ? "" : ", ") + std::string(one.name);
     for (const auto& item : given) got += (got.empty() ? "" : ", ") + std::string(py::str(item.first));
-    throw py::value_error(std::string(op) + ": fields must be " + names + besides + ", got " +
+    throw py::value_error(std::string(op) + ": " + what + names + besides + ", got " +
                           (got.empty() ? "none" : got));
   }
 
@@ -60,7 +63,7 @@ struct NamedFields {
 class Batch {
  public:
   Batch(const NamedFields& fields, const char* op, int64_t n, py::handle out, bool weighted, bool discounted)
-      : fields_(fields), op_(op), rows_(n), fresh_(out.is_none()) {
+      : fields_(fields), op_(op), rows_(n), fresh_(out.is_none()), drawn_(fresh_ || n < 0 ? 0 : n) {
     const std::string name(op);
     if (n < 0) throw py::value_error(name + ": batch_size must be >= 0, got " + std::to_string(n));
     if (!fresh_ && !py::isinstance<py::dict>(out))
@@ -70,15 +73,22 @@ class Batch {
     if (!fresh_ && result.size() != count) refuse(weighted, discounted);
     field.reserve(count);
     for (const NamedField& one : fields.field) field.push_back(place(one));
-    index = reinterpret_cast<int64_t*>(place(fields.indexes));
+    indexes_ = reinterpret_cast<int64_t*>(place(fields.indexes));
+    index = fresh_ ? indexes_ : drawn_.data();
     if (weighted) weight = reinterpret_cast<float*>(place(fields.weights));
     if (discounted) discount = reinterpret_cast<float*>(place(fields.discount));
     if (!fresh_) require_apart();
   }
 
+  // The result, with what was written to `index`.
+  py::dict finished() {
+    if (!fresh_) std::copy(index, index + rows_, indexes_);
+    return result;
+  }
+
   py::dict result;
   std::vector<char*> field;  // where each field's rows go
-  int64_t* index = nullptr;
+  int64_t* index = nullptr;  // not the caller's memory, which other threads may change before rows are read
   float *weight = nullptr, *discount = nullptr;
 
  private:
@@ -90,7 +100,7 @@ class Batch {
 
   [[noreturn]] void refuse(bool weighted, bool discounted) const {
     fields_.refuse(
-        op_, result,
+        op_, result, "out must have ",
         std::string(", indexes") + (weighted ? ", weights" : "") + (discounted ? ", discount" : ""));
   }
 
@@ -124,6 +134,8 @@ class Batch {
   const char* op_;
   int64_t rows_;
   bool fresh_;
+  Scratch<int64_t> drawn_;
+  int64_t* indexes_ = nullptr;
   std::vector<Taken> taken_;
 };
 

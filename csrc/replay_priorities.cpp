@@ -56,14 +56,18 @@ void Replay::mark_starts(double leaf) {
       [&] { tree_->set(begun_.data(), leaves.data(), count); });
 }
 
-void Replay::set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest) {
+void Replay::set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest,
+                        const double* priority) {
   std::vector<int64_t> starts;
   std::vector<double> values;
-  if (starts_ != nullptr) {  // rows that were overwritten since they were drawn may begin nothing now
+  if (starts_ != nullptr) {
+    // rows that were overwritten since they were drawn may begin nothing now
+    largest = 0;
     for (int64_t i = 0; i < n; ++i) {
       if ((flags_[static_cast<size_t>(row[i])] & kStart) == 0) continue;
       starts.push_back(row[i]);
       values.push_back(leaf[i]);
+      largest = std::max(largest, priority[i]);
     }
     n = static_cast<int64_t>(starts.size());
     row = starts.data();
@@ -71,6 +75,11 @@ void Replay::set_leaves(const int64_t* row, const double* leaf, int64_t n, doubl
   }
   change_leaves(n, [&](int64_t i) { return row[i]; }, [&] { tree_->set(row, leaf, n); });
   max_priority_ = std::max(max_priority_, largest);
+}
+
+bool Replay::valid_priority(double priority) const {
+  double leaf = 0, largest = 0;
+  return tree_ == nullptr || to_leaves(&priority, 1, &leaf, &largest);
 }
 
 bool Replay::to_leaves(const float* priority, int64_t n, double* leaf, double* largest) const {

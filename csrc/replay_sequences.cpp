@@ -8,6 +8,11 @@
 #include "new_array.h"
 
 namespace fastrl {
+namespace {
+
+constexpr int64_t kMostSteps = std::numeric_limits<int32_t>::max();  // of a batch
+
+}  // namespace
 
 void keep_sequences(const ReplayParts& parts, int64_t length, int64_t stride, int ends) {
   const int64_t steps = parts.replay.capacity() / parts.replay.streams();
@@ -17,28 +22,34 @@ void keep_sequences(const ReplayParts& parts, int64_t length, int64_t stride, in
     throw py::value_error("replay: length and stride must be >= 1 and together at most the " +
                           std::to_string(steps) + " steps of an environment, got " + std::to_string(length) +
                           " and " + std::to_string(stride));
+  for (const NamedField& field : parts.fields.field)
+    for (const char* own : {"mask", "is_first"})
+      if (std::string(field.name) == own)
+        throw py::value_error("replay: a field's name must be none of mask, is_first, got " +
+                              std::string(own));
   if (ends < 0 || ends > static_cast<int>(SequenceStarts::Ends::padded))
     throw py::value_error("replay: no such ends");
   parts.replay.keep_sequences(
       {steps, parts.replay.streams(), length, stride, static_cast<SequenceStarts::Ends>(ends)});
 }
 
-ReplayRows sample_sequences(const ReplayParts& parts, int64_t n, double beta, bool stratified, int scale) {
+ReplayRows sample_sequences(const ReplayParts& parts, py::handle batch_size, py::handle exponent_of_weights,
+                            bool stratified, int scale) {
   const SequenceStarts* starts = parts.replay.sequences();
   if (starts == nullptr) throw py::value_error("sample: this buffer keeps no sequences");
   const int64_t length = starts->options().length;
-  if (n < 0 || n > std::numeric_limits<int32_t>::max() / length)
-    throw py::value_error("sample: batch_size must be >= 0, got " + std::to_string(n));
-  if (!(beta >= 0) || beta > std::numeric_limits<double>::max())
-    throw py::value_error("sample: beta must be finite and >= 0, got " + std::to_string(beta));
+  const int64_t n = integer("sample", "batch_size", batch_size, 0, kMostSteps / length + 1);
+  const double beta = exponent("sample", exponent_of_weights);
   if (scale < 0 || scale > static_cast<int>(WeightScale::uniform))
     throw py::value_error("sample: no such scale");
 
   ReplayRows batch;
   std::vector<char*> to;
+  std::vector<py::object> held;  // whatever the batch's names are
   const auto place = [&](const NamedField& field, int64_t rows) {
     const py::object array = new_rows(field, rows);
     batch[field.name] = array;
+    held.push_back(array);
     return static_cast<char*>(contents(array.ptr()));
   };
   for (const NamedField& field : parts.fields.field) to.push_back(place(field, length * n));

@@ -1,8 +1,6 @@
 #include "replay_shards.h"
 
 #include <algorithm>
-#include <mutex>
-#include <shared_mutex>
 #include <stdexcept>
 #include <string>
 
@@ -12,16 +10,6 @@ namespace fastrl {
 namespace {
 
 constexpr const char* kLoad = "load_shards";
-
-template <class Lock, class Work>
-void alone(const ReplayParts& parts, Work work) {
-  const py::gil_scoped_release release;
-  const Lock lock(parts.lock);
-  work();
-}
-
-using Reading = std::shared_lock<ReplayLock>;
-using Writing = std::unique_lock<ReplayLock>;
 
 // Fields that lie in columns, by index.
 std::vector<size_t> columns(const ReplayParts& parts) {
@@ -73,17 +61,18 @@ Outline parsed(const ReplayParts& parts, const ReplayOutline& outline) {
                 nullptr,
                 {}};
   const int64_t added = found.position.added;
-  if (added < 0 || added % streams != 0) reject(kLoad, "added", "whole steps");
+  if (added < 0 || added % streams != 0) reject(kLoad, "added", "whole steps of all environments");
   found.stored = std::min(added, parts.replay.capacity());
   found.flags = bytes_of(outline[1], "flags", found.stored);
   if (parts.replay.prioritized())
     found.leaves = data_of<const double>(outline[2], kLoad, "leaves", {found.stored});
   for (int64_t i = 0; i < found.stored; ++i) {
-    if (found.flags[i] > parts.replay.largest_flag()) reject(kLoad, "flags", "flags");
+    if (found.flags[i] > parts.replay.largest_flag()) reject(kLoad, "flags", "marks that the buffer has");
     if (found.leaves != nullptr && !(found.leaves[i] >= 0 && found.leaves[i] <= kLargestLeaf))
       reject(kLoad, "leaves", "leaves of a tree");
   }
-  if (!(found.position.max_priority >= 0)) reject(kLoad, "max_priority", ">= 0");
+  if (!parts.replay.valid_priority(found.position.max_priority))
+    reject(kLoad, "max_priority", ">= 0 and (max_priority + eps)^alpha at most 2^960");
   const auto frames = outline[3].cast<py::list>();
   if (frames.size() != parts.frames.size()) reject(kLoad, "frames", "of as many fields");
   for (size_t s = 0; s < parts.frames.size(); ++s) {

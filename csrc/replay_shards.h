@@ -6,6 +6,8 @@
 #include <pybind11/typing.h>
 
 #include <cstdint>
+#include <mutex>
+#include <shared_mutex>
 #include <vector>
 
 #include "frame_store.h"
@@ -24,6 +26,17 @@ struct ReplayParts {
   const NamedFields& fields;
   const std::vector<FrameStore*>& frames;
 };
+
+using Reading = std::shared_lock<ReplayLock>;
+using Writing = std::unique_lock<ReplayLock>;
+
+// Does work of more than some microseconds.
+template <class Lock, class Work>
+void alone(const ReplayParts& parts, Work work) {
+  const py::gil_scoped_release release;
+  const Lock lock(parts.lock);
+  work();
+}
 
 // (added, seed, counter, max_priority), flags, leaves (None: no priorities), and of each field of frames the
 // positions held [streams, 2], what rows refer to [rows, 2] and the last observations [streams]; rows are the

@@ -311,9 +311,7 @@ class Replay:
         ],
     ) -> None: ...
     def clear(self) -> None: ...
-    def end_episode(
-        self, arg0: typing.SupportsInt | typing.SupportsIndex | None
-    ) -> None: ...
+    def end_episode(self, arg0: typing.Any) -> None: ...
     def end_load(
         self,
         arg0: tuple[
@@ -369,23 +367,20 @@ class Replay:
         arg2: typing.SupportsInt | typing.SupportsIndex,
     ) -> dict[str, typing.Any]: ...
     def sample(
-        self,
-        arg0: typing.SupportsInt | typing.SupportsIndex,
-        arg1: typing.Any,
-        arg2: bool,
+        self, arg0: typing.Any, arg1: typing.Any, arg2: bool
     ) -> dict[str, typing.Any]: ...
     def sample_prioritized(
         self,
-        arg0: typing.SupportsInt | typing.SupportsIndex,
+        arg0: typing.Any,
         arg1: typing.Any,
-        arg2: typing.SupportsFloat | typing.SupportsIndex,
+        arg2: typing.Any,
         arg3: bool,
         arg4: typing.SupportsInt | typing.SupportsIndex,
     ) -> dict[str, typing.Any]: ...
     def sample_sequences(
         self,
-        arg0: typing.SupportsInt | typing.SupportsIndex,
-        arg1: typing.SupportsFloat | typing.SupportsIndex,
+        arg0: typing.Any,
+        arg1: typing.Any,
         arg2: bool,
         arg3: typing.SupportsInt | typing.SupportsIndex,
     ) -> dict[str, typing.Any]: ...

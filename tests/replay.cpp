@@ -104,7 +104,7 @@ class Shared {
     if (replay_->stored() == 0) return;
     row[0] = step % replay_->stored();
     row[1] = step * 7 % replay_->stored();
-    replay_->set_leaves(row, leaf, 2, largest);
+    replay_->set_leaves(row, leaf, 2, largest, nullptr);
   }
 
  private:

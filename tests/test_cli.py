@@ -109,7 +109,7 @@ def test_list_and_help(capsys):
         (["train", "ppo", "CartPole-v1", "--config", "/nowhere.json"], "/nowhere.json"),
         (
             ["trian"],
-            "command must be one of train, resume, eval, plot, video, export, list, doctor, got 'trian'",
+            "command must be one of train, resume, eval, plot, video, export, solve, list, doctor, got 'trian'",
         ),
         (["eval", "/nowhere"], "/nowhere"),
         (["resume", "/nowhere"], "/nowhere"),

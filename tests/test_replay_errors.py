@@ -1,5 +1,6 @@
 """What replay buffers refuse: one clear error, and the buffer as it was."""
 
+import pickle
 import re
 
 import numpy as np
@@ -150,7 +151,9 @@ def test_nothing_to_draw():
     buffer.add(**ROWS)
     message = "sample: batch_size without replacement must be <= the 3 rows stored, got 4"
     refused(buffer, ValueError, message, lambda: buffer.sample(4, replacement=False))
-    refused(buffer, ValueError, "sample: batch_size must be >= 0, got -1", lambda: buffer.sample(-1))
+    refused(
+        buffer, ValueError, r"sample: batch_size must be in \[0, 2\^31\), got -1", lambda: buffer.sample(-1)
+    )
     buffer = PrioritizedReplayBuffer(5, FIELDS, eps=0)
     buffer.add(**ROWS, priorities=[0, 0, 0])
     refused(buffer, ValueError, "sample: a stored priority must be > 0, all are 0", lambda: buffer.sample(1))
@@ -169,7 +172,7 @@ def bad_outs():
     shared = np.zeros((8, 2), np.float32)
     return {
         "no dict": (list(good), TypeError, "out must be a dict of arrays or tensors, got list"),
-        "missing": ({k: v for k, v in good.items() if k != "rew"}, ValueError, "fields must be obs, act, rew, done, indexes, weights"),
+        "missing": ({k: v for k, v in good.items() if k != "rew"}, ValueError, "out must have obs, act, rew, done, indexes, weights"),
         "other": ({k.replace("rew", "reward"): v for k, v in good.items()}, ValueError, "out must have rew"),
         "dtype": (good | {"rew": np.zeros(4)}, ValueError, r"out\['rew'\] must be a C-contiguous, aligned, writeable float32 \[4\], got float64 \[4\]"),
         "swapped": (good | {"rew": np.zeros(4, ">f4")}, ValueError, r"out\['rew'\] must be"),
@@ -208,7 +211,19 @@ def test_tensors_refused():
 
 BAD_BUFFERS = [
     ({"size": 0}, ValueError, "size must be in"),
-    ({"size": 2.5}, TypeError, "float"),
+    ({"size": 2.5}, TypeError, "replay: size must be an integer, got float 2.5"),
+    ({"num_envs": "2"}, TypeError, "replay: num_envs must be an integer, got str '2'"),
+    ({"seed": 1.5}, TypeError, "replay: seed must be an integer, got float 1.5"),
+    ({"env_dict": {1: {}}}, TypeError, "replay: a field's name must be a str, got int 1"),
+    ({"env_dict": {"x": {"dtype": "foo"}}}, TypeError, "the dtype of x must be one of .*, got foo"),
+    ({"env_dict": {"x": {}}, "next_of": "y"}, ValueError, "a field that next_of names must be one of x, got 'y'"),
+    ({"Nstep": N_STEP | {"size": 2.5}}, TypeError, "replay: Nstep's size must be an integer, got float 2.5"),
+    ({"Nstep": N_STEP | {"size": 2**64}}, ValueError, r"Nstep's size must be < 2\^63"),
+    ({"Nstep": N_STEP | {"gamma": "a"}}, TypeError, "replay: Nstep's gamma must be a number, got str 'a'"),
+    ({"Nstep": N_STEP, "next_of": "rew"}, ValueError, "next_of and stack_compress must name no field that Nstep sums, got rew"),
+    ({"Nstep": N_STEP | {"rew": "next_rew"}, "next_of": "rew"}, ValueError, "no field that Nstep sums, got next_rew"),
+    ({"alpha": "a"}, TypeError, "replay: alpha must be a number, got str 'a'"),
+    ({"alpha": 3, "eps": 1e200}, ValueError, r"replay: \(1 \+ eps\)\^alpha, of a new row, must be at most 2\^960, got alpha = 3.0"),
     ({"size": 2**31 + 1}, ValueError, "size must be in"),
     ({"num_envs": 0}, ValueError, "num_envs >= 1"),
     ({"num_envs": 6}, ValueError, r"size must be in \[num_envs = 6, 2\^31\]"),
@@ -250,8 +265,12 @@ def test_no_such_environment():
 
 def test_a_buffer_too_large_for_memory_names_its_bytes(monkeypatch, tmp_path):
     (tmp_path / "max").write_text("1000000\n")
+    (tmp_path / "current").write_text("500000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 100000\n")  # a cache, which makes room
+    monkeypatch.setattr(memory, "_LIMITS", ((tmp_path / "max", tmp_path / "current", "inactive_file"),))
+    assert memory.available_memory() == 600_000
+    (tmp_path / "memory.stat").unlink()
     (tmp_path / "current").write_text("400000\n")
-    monkeypatch.setattr(memory, "_LIMITS", ((tmp_path / "max", tmp_path / "current"),))
     assert memory.available_memory() == 600_000
     ReplayBuffer(100, {"x": {"shape": 1000}})
     message = "a buffer of 1,000 rows of 4,001 bytes needs 4,001,000 bytes .0.0 GB., available are 600,000"
@@ -286,3 +305,53 @@ def test_anything_is_right_or_refused(fields, indexes, priorities):
         else:
             before = buffer.state()
             assert np.isfinite(before["leaves"]).all()
+
+
+BAD_CALLS = [
+    (lambda b: b.sample(3.5), TypeError, "sample: batch_size must be an integer, got float 3.5"),
+    (lambda b: b.sample("3"), TypeError, "sample: batch_size must be an integer, got str '3'"),
+    (lambda b: b.sample(2**70), ValueError, r"sample: batch_size must be in \[0, 2\^31\), got 1180591620"),
+    (lambda b: b.sample(2, "a"), TypeError, "sample: beta must be a number, got str 'a'"),
+    (lambda b: b.sample(2, None), TypeError, "sample: beta must be a number, got NoneType None"),
+    (lambda b: b.on_episode_end("a"), TypeError, "on_episode_end: env must be an integer, got str 'a'"),
+    (lambda b: b.on_episode_end(2**70), ValueError, r"on_episode_end: env must be in \[0, 1\), got 1180591620"),
+    (lambda b: b.gather([[1], [2, 3]]), ValueError, r"gather: indexes must be integers \[B\], got setting an"),
+    (lambda b: b.update_priorities([1], [[1], [1, 2]]), ValueError, r"priorities must be float \[1\], got setting"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS)
+def test_calls_refused(call, error, message):
+    buffer = make()
+    refused(buffer, error, message, lambda: call(buffer))
+
+
+def test_tensors_that_numpy_has_not_are_taken():
+    torch = pytest.importorskip("torch")
+    buffer = make()
+    buffer.add(obs=torch.full((2,), 1.5, dtype=torch.bfloat16), act=1, rew=0, done=0)
+    assert (buffer.gather([3])["obs"] == 1.5).all()
+    buffer.update_priorities([0], torch.full((1,), 6.0, dtype=torch.bfloat16))
+    assert buffer.get_max_priority() == 6
+
+
+def test_an_unpickled_batch_is_filled():
+    buffer = make()
+    out = pickle.loads(pickle.dumps(buffer.sample(4)))
+    assert buffer.sample(4, out=out) is out
+
+
+def test_a_window_longer_than_the_buffer_takes_no_memory():
+    buffer = ReplayBuffer(5, FIELDS, Nstep={"size": 2**62, "gamma": 0.5, "rew": "rew"})
+    for _ in range(7):
+        buffer.add(obs=[1, 2], act=0, rew=1, done=0)
+    batch = buffer.gather([buffer.get_next_index()])
+    assert batch["rew"] == sum(0.5**k for k in range(5))
+    assert batch["discount"] == 0.5**5
+
+
+def test_nothing_is_drawn_for_no_rows():
+    for buffer in (ReplayBuffer(5, FIELDS), make()):
+        before = buffer.state()["counter"]
+        buffer.sample(0)
+        assert buffer.state()["counter"] == before

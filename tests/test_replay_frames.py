@@ -1,5 +1,7 @@
 """A buffer that stores frames once gives what one that stores all gives, draw by draw."""
 
+import resource
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -198,3 +200,58 @@ def test_wrong_stacks_are_refused() -> None:
         ReplayBuffer(10, {"obs": {"shape": (200, 200)}}, stack_compress="obs")
     with pytest.raises(ValueError, match="stack_axis of obs must be one of 0, -1, got 1"):
         ReplayBuffer(10, {"obs": {"shape": (2, 2), "stack_axis": 1}}, stack_compress="obs")
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shared=st.lists(st.sampled_from(["obs", "done", "truncated"]), unique=True),
+    stacked=st.lists(st.sampled_from(["obs", "next_obs"]), unique=True),
+    following=st.lists(st.sampled_from(["obs", "next_obs", "action"]), unique=True),
+    n_step=st.integers(1, 4),
+)
+def test_windows_of_fields_kept_as_frames(
+    seed: int, shared: list[str], stacked: list[str], following: list[str], n_step: int
+) -> None:
+    random = np.random.default_rng(seed)
+    envs = Envs(random, 2, (3, 4), 0)
+    obs = {"shape": (3, 4), "dtype": np.uint8, "stack_axis": 0}
+    flag = {"dtype": np.bool_}
+    fields = {
+        "obs": obs, "next_obs": obs, "done": flag, "truncated": flag, "next_done": flag, "next_truncated": flag,
+        "action": {}, "rew": {},
+    }  # fmt: skip
+    window = {"size": n_step, "gamma": 0.9, "rew": "rew", "next": following}
+    whole = ReplayBuffer(16, fields, num_envs=2, Nstep=window, seed=1)
+    store = ReplayBuffer(16, fields, num_envs=2, Nstep=window, next_of=shared, stack_compress=stacked, seed=1)
+    for _ in range(12):
+        row = envs.step() | {name: random.random(2) < 0.5 for name in ("next_done", "next_truncated")}
+        row["action"] = random.random(2)
+        assert whole.add(**row) == store.add(**row)
+    every = np.arange(len(whole))
+    assert_equal(store.gather(every), whole.gather(every))
+
+
+def test_no_memory_for_frames_changes_nothing() -> None:
+    shape = (1024, 1024)
+    buffer = ReplayBuffer(60, {"obs": {"shape": shape, "dtype": np.uint8}}, next_of="obs", seed=1)
+    random = np.random.default_rng(0)
+
+    def rows(n: int) -> dict[str, np.ndarray]:
+        obs = random.integers(256, size=(n, *shape), dtype=np.uint8)
+        return {"obs": obs, "next_obs": obs}
+
+    buffer.add(**rows(40))
+    before, more = buffer.gather([0, 7, 39]), rows(90)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 40 * 2**20, hard))
+    try:
+        with pytest.raises(MemoryError):
+            buffer.add(**more)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert (len(buffer), buffer.get_next_index()) == (40, 40)
+    assert_equal(buffer.gather([0, 7, 39]), before)
+    buffer.add(**rows(2))
+    assert len(buffer) == 42

@@ -237,8 +237,8 @@ def test_sequences_are_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"length": 0}, "length and stride must be >= 1"),
-        ({"stride": 0}, "length and stride must be >= 1"),
+        ({"length": 0}, "length must be in"),
+        ({"stride": 0}, "stride must be in"),
         ({"length": 9, "stride": 2}, "together at most the 10 steps"),
         ({"ends": "wrap"}, "ends must be one of across, full, padded"),
     ],
@@ -246,6 +246,34 @@ def test_sequences_are_saved(tmp_path: Path) -> None:
 def test_wrong_options_are_refused(change: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SequenceReplayBuffer(20, FIELDS, num_envs=2, **{"length": 3, **change})
+
+
+@pytest.mark.parametrize(("name", "x"), [("length", 2.7), ("stride", "1"), ("length", None)])
+def test_steps_are_integers(name: str, x: Any) -> None:
+    with pytest.raises(TypeError, match=f"replay: {name} must be an integer, got {type(x).__name__}"):
+        SequenceReplayBuffer(20, FIELDS, **{"length": 3, name: x})
+
+
+@pytest.mark.parametrize("name", ["mask", "is_first", "indexes", "weights"])
+def test_a_field_is_not_named_as_what_is_returned(name: str) -> None:
+    with pytest.raises(ValueError, match=f"a field's name must be none of .*, got {name}"):
+        SequenceReplayBuffer(20, {"x": {}, name: {}}, length=3)
+
+
+@pytest.mark.parametrize("name", ["mask", "is_first"])
+def test_the_compiled_part_refuses_these_names_too(name: str) -> None:
+    core = PrioritizedReplayBuffer(20, {name: {}})._core
+    with pytest.raises(ValueError, match=f"a field's name must be none of mask, is_first, got {name}"):
+        core.keep_sequences(3, 1, 0)
+
+
+def test_a_row_that_begins_no_sequence_changes_nothing() -> None:
+    buffer = SequenceReplayBuffer(8, {"x": {}, "done": {}}, length=3, alpha=1.0)
+    buffer.add(x=np.arange(8), done=np.zeros(8))
+    buffer.update_priorities([7, 1], [500.0, 3.0])
+    assert buffer.get_max_priority() == 3
+    buffer.update_priorities(np.array([7]), np.array([500.0], np.float32))
+    assert buffer.get_max_priority() == 3
 
 
 def test_wrong_calls_are_refused() -> None:
@@ -256,5 +284,7 @@ def test_wrong_calls_are_refused() -> None:
     for call in (lambda: buffer.sample(-1), lambda: buffer.sample(1, beta=-1)):
         with pytest.raises(ValueError, match="sample: b"):
             call()
+    with pytest.raises(ValueError, match=r"batch_size must be in \[0, 715827883\), got 2147483647"):
+        buffer.sample(2**31 - 1)
     with pytest.raises(ValueError, match="no sequences"):
         PrioritizedReplayBuffer(20, FIELDS)._core.sample_sequences(1, 0.4, True, 0)

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrl.checkpoint import CheckpointError
+from fastrl.durable import digest, serialised
+from fastrl.integrations import cpprb
 from fastrl.replay import PrioritizedReplayBuffer, ReplayBuffer, shards
 
 FIELDS = {
@@ -185,6 +187,63 @@ def test_a_damaged_file_is_named_and_changes_nothing(tmp_path: Path) -> None:
             with pytest.raises(CheckpointError, match=path.name):
                 buffer.load_shards(tmp_path / "damaged")
             assert_equal(buffer.state(), before)
+
+
+@pytest.mark.parametrize("how", ["load_state", "load", "clear"])
+def test_a_buffer_that_became_another_is_saved_whole(tmp_path: Path, how: str) -> None:
+    kind = cpprb.ReplayBuffer if how == "clear" else ReplayBuffer
+    buffer, other = (kind(8, {"x": {}}, seed=1) for _ in range(2))
+    buffer.add(x=np.arange(4))
+    buffer.save_shards(tmp_path / "shards")
+    other.add(x=100 + np.arange(5))
+    if how == "load_state":
+        buffer.load_state(other.state())
+    elif how == "load":
+        buffer.load(other.save(tmp_path / "whole"))
+    else:
+        buffer.clear()
+        buffer.add(x=100 + np.arange(5))
+    buffer.save_shards(tmp_path / "shards")
+    loaded = kind(8, {"x": {}}, seed=1).load_shards(tmp_path / "shards")
+    assert_equal(loaded.get_all_transitions(), other.get_all_transitions())
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda manifest: manifest["shards"].pop(1),
+        lambda manifest: manifest["shards"].pop(),
+        lambda manifest: manifest["shards"].reverse(),
+        lambda manifest: manifest["shards"][0].update(rows=[-4, 2]),
+        lambda manifest: manifest["shards"][0].update(rows=["a", 2]),
+        lambda manifest: manifest["shards"][0].update(rows=3),
+        lambda manifest: manifest["shards"][0].update(file="other"),
+        lambda manifest: manifest.update(shards=None),
+        lambda manifest: manifest.update(added="x"),
+        lambda manifest: manifest.update(added=2**70),
+        lambda manifest: manifest.update(added=9),
+        lambda manifest: manifest.update(seed=-1),
+        lambda manifest: manifest.update(counter=1.5),
+        lambda manifest: manifest.update(max_priority=None),
+        lambda manifest: manifest.update(files=[]),
+        lambda manifest: manifest.pop("state"),
+    ],
+)
+def test_a_manifest_that_lies_is_refused(tmp_path: Path, monkeypatch: Any, edit: Any) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 8)
+    buffer = ReplayBuffer(8, {"x": {}}, seed=1)
+    buffer.add(x=np.arange(8) + 1)
+    buffer.save_shards(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["sha256"]
+    edit(manifest)
+    (tmp_path / "manifest.json").write_text(serialised({**manifest, "sha256": digest(manifest)}))
+    other = ReplayBuffer(8, {"x": {}}, seed=1)
+    other.add(x=[7, 7])
+    before = other.state()
+    with pytest.raises(CheckpointError, match="malformed in spite of its right checksums"):
+        other.load_shards(tmp_path)
+    assert_equal(other.state(), before)
 
 
 def test_what_does_not_belong_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Saved replay buffers: exact to the next draw, and refused when they are not whole."""
 
+import copy
+import pickle
 import shutil
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrl.checkpoint import CheckpointError
-from fastrl.replay import PrioritizedReplayBuffer, ReplayBuffer
+from fastrl.replay import PrioritizedReplayBuffer, ReplayBuffer, SequenceReplayBuffer
 
 FIELDS = {
     "obs": {"shape": (2,), "dtype": np.uint8},
@@ -114,7 +116,7 @@ def test_another_buffer_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="is of ReplayBuffer, not PrioritizedReplayBuffer"):
         make().load(uniform.save(tmp_path / "uniform"))
     path = make().save(tmp_path / "prioritized")
-    for options in ({"alpha": 0.5}, {"eps": 0}):
+    for options in ({"alpha": 0.5}, {"eps": 0}, {"stratified": False}, {"normalize": "buffer"}):
         with pytest.raises(ValueError, match="config must be"):
             make(**options).load(path)
     with pytest.raises(ValueError, match="config must be"):
@@ -131,6 +133,15 @@ def test_another_buffer_is_refused(tmp_path):
         {"counter": 2**64},
         {"max_priority": np.nan},
         {"max_priority": -1.0},
+        {"max_priority": None},
+        {"max_priority": "a"},
+        {"added": 2**70},
+        {"added": 3.5},
+        {"added": "a"},
+        {"seed": "a"},
+        {"flags": None},
+        {"fields": None},
+        {"fields": 3},
         {"flags": np.zeros(9, np.uint8)},
         {"flags": np.full(10, 4, np.uint8)},
         {"flags": np.zeros(10)},
@@ -155,3 +166,33 @@ def test_a_state_that_does_not_fit_changes_nothing(change):
     with pytest.raises(ValueError, match="load_state: "):
         buffer.load_state(state | {"fields": fields | {"rew": fields["rew"][:-1]}})
     assert_same(buffer.state(), state)
+
+
+def test_a_priority_that_makes_no_leaf_is_not_loaded():
+    buffer = PrioritizedReplayBuffer(4, {"x": {}}, alpha=1)
+    with pytest.raises(ValueError, match=r"load_state: max_priority must be .*, got 1e\+308"):
+        buffer.load_state(buffer.state() | {"max_priority": 1e308})
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda buffer: pickle.loads(pickle.dumps(buffer))])
+@pytest.mark.parametrize("kind", [ReplayBuffer, PrioritizedReplayBuffer, SequenceReplayBuffer])
+def test_a_copy_goes_on_exactly(kind, clone):
+    image = {"shape": (4, 8, 8), "dtype": np.uint8}
+    options = {"length": 3} if kind is SequenceReplayBuffer else {}
+    first = kind(
+        20, {"obs": image, "rew": {}, "done": {}}, next_of="obs", stack_compress="obs", seed=1, **options
+    )
+    assert len(clone(first)) == 0
+    rng = np.random.default_rng(0)
+    frames = rng.integers(256, size=(40, 8, 8), dtype=np.uint8)
+    row = lambda i: {  # noqa: E731
+        "obs": frames[i : i + 4], "next_obs": frames[i + 1 : i + 5], "rew": i, "done": i % 7 == 0
+    }  # fmt: skip
+    for i in range(30):
+        first.add(**row(i))
+    second = clone(first)
+    assert len(pickle.dumps(second)) < 20 * 64 * 4
+    assert_same(second.state(), first.state())
+    for buffer in (first, second):
+        buffer.add(**row(30))
+    assert_same(second.sample(5), first.sample(5))

@@ -1,7 +1,11 @@
 """Replay buffers between Python's threads: no transition is torn, no call waits for ever."""
 
+import contextlib
+import os
+import signal
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -30,7 +34,7 @@ def together(seconds, *works):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(seconds + 60)
         assert not thread.is_alive(), "a call waits for ever"
     if errors:
         raise errors[0]
@@ -111,3 +115,58 @@ def test_draws_of_many_threads_are_those_of_one():
     alone, shared, drawn = make(), make(), []
     together(0.3, *[lambda: drawn.append(tuple(shared.sample(3)["indexes"]))] * 4)
     assert sorted(drawn) == sorted(tuple(alone.sample(3)["indexes"]) for _ in drawn)
+
+
+def test_a_child_of_fork_is_not_held_up():
+    buffer = ReplayBuffer(2048, {"x": {"shape": 2048}}, seed=1)
+    row = np.ones(2048, np.float32)
+    buffer.add(x=np.ones((2048, 2048), np.float32))
+    end = threading.Event()
+
+    def draw():
+        out = buffer.sample(1024)
+        while not end.is_set():
+            buffer.sample(1024, out=out)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        for _ in range(5):
+            time.sleep(0.01)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of fork with threads
+                pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)
+                buffer.add(x=row)
+                buffer.sample(4)
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        buffer.add(x=row)
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_indexes_that_change_meanwhile_are_harmless():
+    buffer = PrioritizedReplayBuffer(2**14, {"x": {"shape": 16}}, seed=1)
+    buffer.add(x=np.zeros((2**14, 16), np.float32))
+    indexes, out = np.zeros(2**13, np.int64), buffer.sample(2**13)
+
+    def change():
+        for x in (indexes, out["indexes"]):
+            for _ in range(100):
+                x[-1] = 2**40
+                x[-1] = 0
+
+    def refused_or_right(call):
+        with contextlib.suppress(IndexError):
+            call()
+
+    together(
+        2,
+        change,
+        lambda: refused_or_right(lambda: buffer.gather(indexes)),
+        lambda: refused_or_right(lambda: buffer.update_priorities(indexes, np.ones(len(indexes)))),
+        lambda: buffer.sample(len(indexes), out=out),
+    )

@@ -311,3 +311,12 @@ def test_property_a_draw_is_right_or_refused(batch_size: Any, beta: Any) -> None
     else:
         assert said.startswith("SumTree.sample: ")
         assert tree.state()["draws"] == 0
+
+
+def test_a_state_out_of_line_is_loaded() -> None:
+    tree = SumTree(4, seed=1)
+    leaf = np.zeros(33, np.uint8)[1:].view(np.float64)
+    leaf[:] = [1, 2, 3, 4]
+    assert not leaf.flags.aligned
+    tree.load_state(tree.state() | {"leaf": leaf})
+    assert tree.total == 10

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrl import _core
-from fastrl.kernels.tabular import backup, reference
+from fastrl.kernels.tabular import backup, bellman, reference
 from fastrl.tabular import MDP, evaluate, solve
 
 METHODS = [
@@ -20,6 +20,7 @@ METHODS = [
     "policy_iteration",
     "gauss_seidel",
     "topological",
+    "prioritized_sweeping",
 ]
 
 
@@ -170,6 +171,39 @@ def test_warm_starts():
     np.testing.assert_allclose(by_policy.value, cold.value, atol=2e-6)
 
 
+@given(st.integers(0, 2**32), st.booleans(), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_prioritized_sweeping_leaves_no_bellman_error(seed, dense, discounts):
+    mdp = random_mdp(seed, 30, dense, seed % 2 == 0, True, discounts)
+    value = np.zeros(30)
+    sweeps, converged = bellman(mdp).prioritized_sweeping(value, 0.95, 1e-3, 1000)
+    assert converged
+    error = np.abs(reference.backup(mdp, value, 0.95)[0] - value).max()
+    assert error <= 1e-3
+    again, _ = bellman(mdp).prioritized_sweeping(value, 0.95, 1e-3, 1000)
+    assert again == 1 <= sweeps  # to look for errors takes a backup a state
+
+
+def test_prioritized_sweeping_backs_up_what_a_change_reaches():
+    n = 2000
+    state = np.arange(n)
+    steps = sp.csr_array((np.ones(n), np.maximum(state - 1, 0), np.arange(n + 1)), (n, n))
+    first, second = (
+        MDP.from_pairs(steps, reward, state=state, action=0 * state, terminal=[0])
+        for reward in (-np.ones(n), np.where(state == n - 10, -2.0, -1.0))
+    )
+    known = solve(first, 0.999).value
+    moved = solve(second, 0.999, method="prioritized_sweeping", value=known)
+    assert moved.iterations <= 3  # ten states, and two looks at all of them
+    assert_right(moved, second, 0.999, 1e-6)
+
+
+def test_prioritized_sweeping_says_that_a_total_is_not_finite():
+    endless = MDP.from_functions(2, lambda s: [0], lambda s, a: [(1.0, s, 1.0)])
+    with pytest.raises(ValueError, match="solve: .*state 0"):
+        solve(endless, 1.0, method="prioritized_sweeping")
+
+
 def test_max_iter_returns_what_is_proven():
     mdp = garnet(500)
     expected = solve(mdp, 0.99).value
@@ -198,7 +232,7 @@ def test_undiscounted_total_reward():
         lambda s, a: [(0.8, s + 2 * a - 1, -1.0), (0.2, s, -1.0)],
         terminal=[0, 6],
     )
-    for method in ("auto", "topological", "gauss_seidel"):
+    for method in ("auto", "topological", "gauss_seidel", "prioritized_sweeping"):
         solution = solve(walk, 1.0, method=method)
         expected = np.array([0, 1, 2, 3, 2, 1, 0]) / -0.8
         assert solution.converged

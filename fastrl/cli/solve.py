@@ -1,12 +1,14 @@
 """``fastrl solve``: optimal values and policy of a finite MDP."""
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import numpy as np
 import tyro
 
 if TYPE_CHECKING:
@@ -47,15 +49,28 @@ def solve(options: Solve) -> int:
     from fastrl.tabular import pictures
     from fastrl.tabular import solve as plan
 
-    mdp = model_of(options.model, json.loads(options.options))
+    mdp = model_of(options.model, _arguments(options.options))
+    if options.out is not None and mdp.grid is None:
+        raise ValueError(f"solve: out must be left out, the states of {options.model} are no grid")
+    if options.out is not None:
+        pictures.require_format(options.out)
     limit: dict[str, Any] = {} if options.max_iter is None else {"max_iter": options.max_iter}
     start = perf_counter()
-    solution = plan(
-        mdp, options.gamma, method=options.method, eps=options.eps, num_threads=options.num_threads, **limit
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the report says whether it converged
+        solution = plan(
+            mdp,
+            options.gamma,
+            method=options.method,
+            eps=options.eps,
+            num_threads=options.num_threads,
+            **limit,
+        )
     seconds = perf_counter() - start
     print(f"{options.model}: {mdp.num_states} states, {mdp.num_pairs} pairs of state and action")
     _report(mdp, solution, seconds)
+    if not np.isfinite(solution.value).all():
+        return 1
     if options.save is not None:
         solution.save(options.save)
         print(f"values and policy: {options.save}")
@@ -65,8 +80,6 @@ def solve(options: Solve) -> int:
         out = options.out or Path(f"{Path(options.model).stem}.png")
         title = f"{Path(options.model).stem}, γ = {options.gamma:g}"  # noqa: RUF001  # the field's letter
         print(f"picture: {pictures.draw(mdp, solution.value, solution.policy, out, title=title)}")
-    elif options.out is not None:
-        raise ValueError(f"solve: out must be left out, the states of {options.model} are no grid")
     return 0 if solution.converged else 1
 
 
@@ -74,6 +87,9 @@ def _report(mdp: "MDP", solution: "Solution", seconds: float) -> None:
     width = float((solution.upper - solution.lower).max())
     state = "converged" if solution.converged else "did NOT converge"
     print(f"{solution.method}: {state} in {solution.iterations} iterations, {seconds * 1e3:.3g} ms")
+    if not np.isfinite(solution.value).all():
+        print("nothing is proven of some values: go on for longer, or take a gamma below 1")
+        return
     least, most = solution.value.min(), solution.value.max()
     print(f"values in [{least:.10g}, {most:.10g}], bounds at most {width:.3g} apart")
     if mdp.initial is not None:
@@ -81,20 +97,35 @@ def _report(mdp: "MDP", solution: "Solution", seconds: float) -> None:
         print(f"value at the start: {middle:.10g}, in [{low:.10g}, {high:.10g}]")
 
 
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        arguments = json.loads(text)
+    except json.JSONDecodeError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise ValueError(f"solve: options must be a JSON object, got {text}")
+    return arguments
+
+
 def model_of(name: str, options: dict[str, Any]) -> "MDP":
     """The process that a command names.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: there is none of this name, or a file is given options.
     """
     from fastrl.tabular import MDP, zoo
 
     if name.endswith(".npz"):
+        if options:
+            raise ValueError(f"solve: options must be left out, {name} is a file")
         return MDP.load(name)
     public = {f.__name__: f for f in vars(zoo).values() if getattr(f, "__module__", "") == zoo.__name__}
     if name in public and not name.startswith("_"):
         return cast("Callable[..., MDP]", public[name])(**options)
-    return MDP.from_gymnasium(_environment(name, options))
+    try:
+        return MDP.from_gymnasium(_environment(name, options))
+    except NotImplementedError as error:
+        raise ValueError(f"solve: model must have finitely many states: {error}") from error
 
 
 def _environment(env_id: str, options: dict[str, Any]) -> Any:

@@ -179,11 +179,11 @@ class Transitions:
         return array.reshape(shape)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"arguments": self._arguments, "keywords": self._keywords, "rows": self.rows.state()}
+        return {"arguments": self._arguments, "keywords": self._keywords, "rows": self.rows}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(*state["arguments"], **state["keywords"])  # type: ignore[misc]
-        self.rows.load_state(state["rows"])
+        self.rows = state["rows"]
 
 
 def on_device(values: Any, device: torch.device) -> Any:

@@ -249,7 +249,7 @@ class PrioritizedReplayBuffer:
         """
         limit = bool(truncated) and not np.any(done)
         infos = [{"TimeLimit.truncated": limit}]
-        self.transitions.add(obs, next_obs, action, reward, np.reshape(done, 1) | limit, infos)
+        self.transitions.add(obs, next_obs, action, reward, (np.reshape(done, 1) != 0) | limit, infos)
 
     def sample(self, batch_size: int) -> PrioritizedBatch:
         """A batch drawn by priority, weights by ``beta``.

@@ -90,7 +90,7 @@ class _AsCpprb(replay.ReplayBuffer):
 
     def clear(self) -> None:
         """Forget all rows and priorities."""
-        self._core.clear()
+        super().clear()
         self._episode_len = 0
 
     def save_transitions(self, file: Path | str, *, safe: bool = True) -> None:

@@ -39,15 +39,15 @@ class SegmentTree:
 
     def __getitem__(self, index: Any) -> Any:
         """Leaves, float64 of the shape of ``index``, or a float for an integer."""
-        if isinstance(index, np.ndarray) and index.ndim == 1:
+        if isinstance(index, np.ndarray) and index.ndim == 1 and index.dtype == np.int64:
             return self._tree[index]
-        at = np.asarray(index)
+        at = _places(index)
         leaf: NDArray[np.float64] = self._tree[at.reshape(-1)].reshape(at.shape)
         return leaf if at.ndim > 0 else leaf.item()
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """Write leaves; of an index that is repeated, the last one."""
-        at = np.asarray(index)
+        at = _places(index)
         leaf = np.asarray(value)
         if leaf.dtype not in (np.float32, np.float64):
             leaf = leaf.astype(np.float64)
@@ -67,6 +67,11 @@ class SegmentTree:
             mass = value if value.dtype == np.float64 else value.astype(np.float64)
             return self._tree.prefix_index(mass.reshape(-1)).reshape(value.shape)
         return self._tree.prefix_index(float(value))
+
+
+def _places(index: Any) -> NDArray[Any]:
+    at = np.asarray(index)
+    return at.astype(np.int64) if at.dtype.kind in "iu" and at.dtype.itemsize < 8 else at
 
 
 class PrioritizedReplayBuffer(data.PrioritizedReplayBuffer):

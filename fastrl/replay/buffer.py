@@ -1,7 +1,6 @@
 """The uniform replay buffer, and all that the prioritized one has in common with it."""
 
 import dataclasses
-import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -11,8 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrl import _core, checkpoint
 from fastrl.kernels._check import describe, require_choice
+from fastrl.kernels.replay._check import require_integer
 from fastrl.replay import shards
-from fastrl.replay.fields import flag_fields, parse_fields, parse_n_step
+from fastrl.replay.fields import RESERVED, flag_fields, integer, parse_fields, parse_n_step, require_names
 from fastrl.replay.frames import parse_frames, row_bytes
 from fastrl.replay.memory import require_memory
 
@@ -39,7 +39,8 @@ class ReplayBuffer:
     and ``done``, ``terminated`` and ``truncated`` of row t+k-1: ``rew + discount * value(next)`` is the
     target, whatever ended the window.
 
-    Threads may call it together: each call is as if alone. Many draw at once; adding waits for them.
+    Threads may call it together: each call is as if alone. Many draw at once; adding waits for them. A
+    child of fork has the buffer as it was between two calls. It can be copied and pickled, each frame once.
 
     Source: Lin 1992, Self-improving reactive agents based on reinforcement learning; n-step: Sutton & Barto
     2018, equation 7.1; at truncation, Pardo et al. 2018, Time limits in reinforcement learning.
@@ -82,6 +83,8 @@ class ReplayBuffer:
         shared = (next_of, stack_compress)
         self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, None, flat=False)
 
+    _reserved: Sequence[str] = RESERVED  # what no field may be called
+
     def _make(
         self,
         size: int,
@@ -95,38 +98,58 @@ class ReplayBuffer:
         *,
         flat: bool,
     ) -> None:
-        size, self.num_envs = operator.index(size), operator.index(num_envs)
+        size, self.num_envs = integer("size", size), integer("num_envs", num_envs)
         if self.num_envs < 1 or not self.num_envs <= size <= 2**31:
             raise ValueError(
                 f"replay: size must be in [num_envs = {num_envs}, 2^31], num_envs >= 1, got {size}"
             )
         self.fields, self.frames = parse_frames(parse_fields(env_dict, default_dtype), env_dict, *shared)
+        require_names(self.fields, self._reserved)
         self.n_step = parse_n_step(Nstep, self.fields)
+        kept = {name for one in self.frames for name in (one.current, one.following)}
+        for name in self.n_step.rewards:
+            if name in kept:
+                raise ValueError(
+                    f"replay: next_of and stack_compress must name no field that Nstep sums, got {name}"
+                )
         terminated, truncated = flag_fields(self.fields)
         at = dict.fromkeys(self.n_step.rewards, "sum") | dict.fromkeys(
             (*self.n_step.following, *filter(None, (terminated, truncated))), "last"
         )
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-        if not 0 <= operator.index(seed) < 2**64:
+        if not 0 <= integer("seed", seed) < 2**64:
             raise ValueError(f"replay: seed must be in [0, 2^64), got {seed}")
         self._saved: tuple[str, str] | None = None  # where to, and what: see shards.py
         self._row_bytes = row_bytes(self.fields, self.frames)
         row = self._row_bytes + 1 + (20 if priorities else 0)
         require_memory(f"replay: a buffer of {size:,} rows of {row:,} bytes", size * row)
-        self._core = _core.Replay(
-            size // self.num_envs,
-            self.num_envs,
-            [(field.name, field.dtype, field.shape, at.get(field.name, "first")) for field in self.fields],
-            terminated,
-            truncated,
-            self.n_step.size,
-            self.n_step.gamma,
-            seed,
-            priorities,
-            flat,
-            self._frame_arguments(),
+        self._arguments = (
+            [
+                (field.name, field.dtype.name, field.shape, at.get(field.name, "first"))
+                for field in self.fields
+            ],
+            (terminated, truncated, self.n_step.size, self.n_step.gamma, seed, priorities, flat),
         )
+        self._size = size
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make the compiled part, empty."""
+        fields, rest = self._arguments
+        of_dtypes = [(name, np.dtype(dtype), shape, at) for name, dtype, shape, at in fields]
+        steps = self._size // self.num_envs
+        self._core = _core.Replay(steps, self.num_envs, of_dtypes, *rest, self._frame_arguments())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arguments and rows, each frame once."""
+        own = {name: x for name, x in self.__dict__.items() if name != "_core"}
+        return {**own, "_saved": None, "contents": shards.contents(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({name: x for name, x in state.items() if name != "contents"})
+        self._begin()
+        shards.put(self, state["contents"])
 
     def _frame_arguments(self) -> list[tuple[int, int, int, bool]]:
         names = [field.name for field in self.fields]
@@ -154,6 +177,7 @@ class ReplayBuffer:
         Raises:
             TypeError, ValueError: a field is missing, unknown, or of a wrong dtype or shape; nothing is
                 stored.
+            MemoryError: no memory for fields kept as frames; nothing is stored.
         """
         return self._core.add(fields, None)
 
@@ -249,6 +273,7 @@ class ReplayBuffer:
         Raises:
             TypeError, ValueError: another configuration, or something is missing or wrong; nothing is
                 changed.
+            MemoryError: no memory for fields kept as frames; the buffer is empty then.
         """
         if not isinstance(state, Mapping) or set(state) != _STATE:
             raise ValueError(
@@ -256,13 +281,21 @@ class ReplayBuffer:
             )
         if state["config"] != self._config():
             raise ValueError(f"load_state: config must be {self._config()}, got {state['config']}")
-        if not 0 <= state["max_priority"] < np.inf:
-            raise ValueError(f"load_state: max_priority must be finite and >= 0, got {state['max_priority']}")
-        for name in ("seed", "counter"):
-            if not 0 <= operator.index(state[name]) < 2**64:
-                raise ValueError(f"load_state: {name} must be in [0, 2^64), got {state[name]}")
-        position = tuple(state[name] for name in ("added", "seed", "counter", "max_priority"))
-        self._core.restore(position, state["flags"], state["leaves"], dict(state["fields"]))
+        largest, fields = state["max_priority"], state["fields"]
+        if not isinstance(largest, int | float | np.floating | np.integer):
+            raise TypeError(f"load_state: max_priority must be a number, got {describe(largest)}")
+        if not 0 <= largest < np.inf:
+            raise ValueError(f"load_state: max_priority must be finite and >= 0, got {largest}")
+        if not isinstance(fields, Mapping):
+            raise TypeError(f"load_state: fields must be a dict of arrays, got {describe(fields)}")
+        added = require_integer("load_state", "added", state["added"], 0, 2**63)
+        seed, counter = (
+            require_integer("load_state", name, state[name], 0, 2**64) for name in ("seed", "counter")
+        )
+        self._saved = None  # what was saved is of the rows before
+        self._core.restore(
+            (added, seed, counter, float(largest)), state["flags"], state["leaves"], dict(fields)
+        )
 
     def save(self, path: Path | str) -> Path:
         """Write :meth:`state` to a folder with checksums, replacing an older save there; its absolute path.

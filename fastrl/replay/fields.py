@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastrl.kernels._check import require_choice, require_unit
+from fastrl.kernels._check import describe, require_choice, require_unit
 from fastrl.state import DTYPES
 
 RESERVED = ("indexes", "weights", "discount", "priorities", "out")
@@ -58,10 +58,8 @@ def parse_fields(env_dict: Mapping[str, Mapping[str, Any]], default_dtype: DType
 
 
 def _field(name: str, options: Mapping[str, Any], default_dtype: DTypeLike) -> Field:
-    if not isinstance(name, str) or name in RESERVED:
-        raise ValueError(
-            f"replay: a field's name must be a str and none of {', '.join(RESERVED)}, got {name!r}"
-        )
+    if not isinstance(name, str):
+        raise TypeError(f"replay: a field's name must be a str, got {describe(name)}")
     if not isinstance(options, Mapping) or not set(options) <= {"shape", "dtype", "stack_axis"}:
         raise ValueError(f"replay: {name} must be a dict of shape, dtype and stack_axis, got {options!r}")
     shape = options.get("shape", ())
@@ -73,12 +71,48 @@ def _field(name: str, options: Mapping[str, Any], default_dtype: DTypeLike) -> F
         raise ValueError(
             f"replay: the shape of {name} must be at least 1 in each of <= 31 axes, got {list(shape)}"
         )
-    dtype = np.dtype(options.get("dtype", default_dtype))
-    if dtype.name not in DTYPES:
-        raise TypeError(f"replay: the dtype of {name} must be one of {', '.join(DTYPES)}, got {dtype}")
+    given = options.get("dtype", default_dtype)
+    try:
+        dtype = np.dtype(given)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype.name not in DTYPES:
+        raise TypeError(f"replay: the dtype of {name} must be one of {', '.join(DTYPES)}, got {given}")
     return Field(
         name, np.dtype(dtype.type), shape
     )  # in native byte order, and the one object that NumPy's arrays share
+
+
+def require_names(fields: Sequence[Field], reserved: Sequence[str]) -> None:
+    """Raise ValueError if a field has the name of something else."""
+    for field in fields:
+        if field.name in reserved:
+            raise ValueError(
+                f"replay: a field's name must be none of {', '.join(reserved)}, got {field.name}"
+            )
+
+
+def integer(name: str, x: object) -> int:
+    """``x`` as an int.
+
+    Raises:
+        TypeError: no integer.
+    """
+    try:
+        return operator.index(x)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"replay: {name} must be an integer, got {describe(x)}") from None
+
+
+def number(name: str, x: object) -> float:
+    """``x`` as a float.
+
+    Raises:
+        TypeError: no real number.
+    """
+    if not isinstance(x, int | float | np.floating | np.integer):
+        raise TypeError(f"replay: {name} must be a number, got {describe(x)}")
+    return float(x)
 
 
 def parse_n_step(options: Mapping[str, Any] | None, fields: Sequence[Field]) -> NStep:
@@ -96,12 +130,12 @@ def parse_n_step(options: Mapping[str, Any] | None, fields: Sequence[Field]) -> 
         "next",
     }:
         raise ValueError(f"replay: Nstep must be a dict of size, gamma, rew and next, got {options!r}")
-    size = operator.index(options["size"])
-    if size < 1:
-        raise ValueError(f"replay: Nstep's size must be >= 1, got {size}")
-    gamma = float(options.get("gamma", 0.99))
+    size = integer("Nstep's size", options["size"])
+    if not 1 <= size < 2**63:
+        raise ValueError(f"replay: Nstep's size must be {'>= 1' if size < 1 else '< 2^63'}, got {size}")
+    gamma = number("Nstep's gamma", options.get("gamma", 0.99))
     require_unit("replay", "Nstep's gamma", gamma)
-    n_step = NStep(size, gamma, _names(options["rew"]), _names(options.get("next", ())))
+    n_step = NStep(size, gamma, names_of(options["rew"]), names_of(options.get("next", ())))
     by_name = {field.name: field for field in fields}
     for name in (*n_step.rewards, *n_step.following):
         require_choice("replay", "a field that Nstep names", name, tuple(by_name))
@@ -115,8 +149,9 @@ def parse_n_step(options: Mapping[str, Any] | None, fields: Sequence[Field]) -> 
     return n_step
 
 
-def _names(names: str | Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+def names_of(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One name, or several, as a tuple."""
+    return () if names is None else (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
 
 
 def flag_fields(fields: Sequence[Field]) -> tuple[str | None, str | None]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastrl.kernels._check import require_choice
-from fastrl.replay.fields import Field
+from fastrl.replay.fields import Field, names_of
 
 MOST_FRAMES = 128
 """In a stack."""
@@ -43,7 +43,7 @@ def parse_frames(
         ValueError: a name that is no field, or a field that will not do.
     """
     by_name = {field.name: field for field in fields}
-    shared, stacked = _names(next_of), _names(stack_compress)
+    shared, stacked = names_of(next_of), names_of(stack_compress)
     for name in shared:
         require_choice("replay", "a field that next_of names", name, tuple(by_name))
         after = dataclasses.replace(by_name[name], name=f"next_{name}")
@@ -77,10 +77,6 @@ def _stack(field: Field, options: Mapping[str, Any]) -> tuple[int, bool]:
             f"got {list(shape)}: say which axis they are on by stack_axis"
         )
     return shape[axis], axis == -1
-
-
-def _names(names: str | Sequence[str] | None) -> tuple[str, ...]:
-    return () if names is None else (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
 
 
 def row_bytes(fields: Sequence[Field], frames: Sequence[Frames]) -> int:

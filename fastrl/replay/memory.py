@@ -4,18 +4,19 @@ hours later, by a kill."""
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
-_LIMITS = (  # of a container: cgroup v2, v1
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+_LIMITS = (  # of a container, cgroup v2 and v1: most and used, and how the cache is called that makes room
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"), "inactive_file"),
     (
         Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
         Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        "total_inactive_file",
     ),
 )
 
 
 def available_memory() -> int | None:
     """Bytes that this process may still use, by the system and by its container's limit; None: not known."""
-    found = [_system(), *(_left(limit, used) for limit, used in _LIMITS)]
+    found = [_system(), *(_left(*paths) for paths in _LIMITS)]
     known = [count for count in found if count is not None]
     return min(known, default=None)
 
@@ -44,8 +45,18 @@ def _system() -> int | None:
     return None
 
 
-def _left(limit: Path, used: Path) -> int | None:
+def _left(limit: Path, used: Path, cache: str) -> int | None:
     try:
-        return max(int(limit.read_text()) - int(used.read_text()), 0)
+        taken = int(used.read_text()) - _counted(used.with_name("memory.stat"), cache)
+        return max(int(limit.read_text()) - taken, 0)
     except (OSError, ValueError):  # no such limit, or "max"
         return None
+
+
+def _counted(stat: Path, name: str) -> int:
+    """A count of a cgroup's memory.stat, 0 if it has none."""
+    try:
+        counts = dict(line.split() for line in stat.read_text().splitlines())
+        return int(counts.get(name, 0))
+    except (OSError, ValueError):
+        return 0

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from fastrl.kernels._check import require_choice
 from fastrl.replay.buffer import ReplayBuffer, as_torch, wants_torch
+from fastrl.replay.fields import number
 
 _SCALES = ("batch", "buffer", None)  # WeightScale of csrc/replay.h
 
@@ -75,12 +76,13 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self, alpha: float, eps: float, stratified: bool, normalize: str | None, new_priority: str
     ) -> tuple[float, float, bool]:
         for name, value in (("alpha", alpha), ("eps", eps)):
-            if not 0 <= value < math.inf:
+            if not 0 <= number(name, value) < math.inf:
                 raise ValueError(f"replay: {name} must be finite and >= 0, got {value}")
         require_choice("replay", "normalize", normalize, _SCALES)
         require_choice("replay", "new_priority", new_priority, ("ever", "stored"))
         self.alpha, self.eps = float(alpha), float(eps)
         self._stratified, self._scale = bool(stratified), _SCALES.index(normalize)
+        self._new_priority = new_priority
         return self.alpha, self.eps, new_priority == "stored"
 
     def add(self, *, priorities: Any = None, **fields: Any) -> int:
@@ -120,6 +122,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
     def update_priorities(self, indexes: Any, priorities: Any) -> None:
         """Give rows new priorities; of a row named twice, the last counts.
 
+        Rows are told by number: one that was added since over one that was drawn gets the priority.
+
         Args:
             indexes: integers [B], as ``sample`` returned them.
             priorities: float [B], finite and >= 0.
@@ -135,4 +139,11 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         return self._core.max_priority
 
     def _config(self) -> dict[str, Any]:
-        return {**super()._config(), "alpha": self.alpha, "eps": self.eps}
+        return {
+            **super()._config(),
+            "alpha": self.alpha,
+            "eps": self.eps,
+            "stratified": self._stratified,
+            "normalize": _SCALES[self._scale],
+            "new_priority": self._new_priority,
+        }

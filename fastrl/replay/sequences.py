@@ -8,6 +8,7 @@ from numpy.typing import DTypeLike
 
 from fastrl.kernels._check import require_choice
 from fastrl.replay.buffer import as_torch, wants_torch
+from fastrl.replay.fields import RESERVED, integer
 from fastrl.replay.prioritized import PrioritizedReplayBuffer
 
 ENDS = ("across", "full", "padded")
@@ -31,6 +32,8 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
     Source: sequences with priorities: Kapturowski et al. 2019, Recurrent experience replay in distributed
     reinforcement learning; across episodes with ``is_first``: Hafner et al. 2023, DreamerV3.
     """
+
+    _reserved = (*RESERVED, "mask", "is_first")
 
     def __init__(
         self,
@@ -76,11 +79,17 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
             MemoryError: the buffer does not fit in memory.
         """
         require_choice("replay", "ends", ends, ENDS)
+        self.ends, self.length, self.stride = ends, integer("length", length), integer("stride", stride)
+        for name, steps in (("length", self.length), ("stride", self.stride)):
+            if not 1 <= steps <= 2**31:
+                raise ValueError(f"replay: {name} must be in [1, 2^31], got {steps}")
         options = self._prioritize(alpha, eps, stratified, normalize, new_priority)
         shared = (next_of, stack_compress)
         self._make(size, env_dict, num_envs, None, shared, default_dtype, seed, options, flat=False)
-        self.length, self.stride, self.ends = int(length), int(stride), ends
-        self._core.keep_sequences(self.length, self.stride, ENDS.index(ends))
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._core.keep_sequences(self.length, self.stride, ENDS.index(self.ends))
 
     def add(self, **fields: Any) -> int:
         """Store steps; the row of the first. See :meth:`ReplayBuffer.add`.

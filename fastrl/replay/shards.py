@@ -7,6 +7,7 @@ before. Shards that no stored row needs are removed. No load path unpickles.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ SHARD_BYTES = 1 << 27
 """Of one shard, at most by one row: so much may be read at a time, and so much is kept for one row."""
 _FORMAT = "fastrl-replay"
 _MANIFEST = "manifest.json"
+_MALFORMED = "malformed in spite of its right checksums"
 _NAME = re.compile(r"(?:\.tmp-)?(?:shard|state)-(\d{8,})\.safetensors|\.tmp-manifest\.json|\.tmp\w{6}")
 """Files that a save writes, those included that a kill leaves: the last are safetensors' own."""
 
@@ -82,12 +84,16 @@ def load(buffer: "ReplayBuffer", folder: Path | str) -> None:
         config = json.loads(json.dumps(buffer._config()))
         if manifest["config"] != config:
             raise ValueError(f"load_shards: config must be {config}, got {manifest['config']}")
+        _require_sound(folder, manifest, buffer.get_buffer_size())
         for name, fingerprint in manifest["files"].items():
             problem = damage(folder / name, fingerprint)
             if problem is not None:
                 raise CheckpointError(problem)
         outline = _outline(manifest, load_file(folder / manifest["state"]))
-        buffer._core.check_load(outline)
+        try:
+            buffer._core.check_load(outline)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{folder}: {_MALFORMED}: {error}") from error
         buffer._core.begin_load()
         try:
             for shard in manifest["shards"]:
@@ -97,6 +103,37 @@ def load(buffer: "ReplayBuffer", folder: Path | str) -> None:
             buffer.clear()
             raise
         buffer._saved = (str(folder), digest(manifest))
+
+
+def contents(buffer: "ReplayBuffer") -> tuple[Outline, dict[str, Any], list[list[NDArray[np.uint8]]]]:
+    """All that :func:`put` needs, as arrays, each frame once.
+
+    Raises:
+        RuntimeError: another thread added rows.
+    """
+    outline = buffer._core.outline()
+    (added, *_), flags, _, stores = outline
+    frames = [
+        [buffer._core.frames(added, i, env, *extent) for env, extent in enumerate(store[0].tolist())]
+        for i, store in enumerate(stores)
+    ]
+    return outline, buffer._core.rows(added, added - len(flags), added), frames
+
+
+def put(buffer: "ReplayBuffer", held: tuple[Outline, dict[str, Any], list[list[NDArray[np.uint8]]]]) -> None:
+    """Put what :func:`contents` returned into a buffer that was made with the same arguments and is empty.
+
+    Raises:
+        TypeError, ValueError: other contents.
+    """
+    outline, rows, stores = held
+    (added, *_), flags, _, _ = outline
+    buffer._core.check_load(outline)
+    buffer._core.load_rows(added - len(flags), rows)
+    for i, frames in enumerate(stores):
+        for env, (first, _) in enumerate(outline[3][i][0].tolist()):
+            buffer._core.load_frames(i, env, first, frames[env])
+    buffer._core.end_load(outline)
 
 
 # Writing
@@ -269,6 +306,24 @@ def _parsed(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def _require_sound(folder: Path, manifest: dict[str, Any], capacity: int) -> None:
+    """Raise CheckpointError unless all numbers are of their types and the shards have all rows, in order."""
+    largest, added = manifest["max_priority"], manifest["added"]
+    sound = type(largest) in (int, float) and 0 <= largest < math.inf
+    for name, end in (("added", 2**63), ("seed", 2**64), ("counter", 2**64)):
+        sound = sound and type(manifest[name]) is int and 0 <= manifest[name] < end
+    files = manifest["files"]
+    sound = sound and isinstance(files, dict) and manifest["state"] in files
+    at = max(0, added - capacity) if sound else 0
+    for shard in manifest["shards"] if sound else ():
+        first, last = shard["rows"]
+        sound = sound and type(first) is type(last) is int and 0 <= first <= last and shard["file"] in files
+        if sound and at < last:
+            sound, at = first <= at, last
+    if not sound or at != added:
+        raise CheckpointError(f"{folder}: {_MALFORMED}: its rows or numbers are not whole")
+
+
 def _outline(manifest: dict[str, Any], state: dict[str, NDArray[Any]]) -> Outline:
     place = tuple(manifest[name] for name in ("added", "seed", "counter", "max_priority"))
     count = sum(name.startswith("extents.") for name in state)
@@ -306,5 +361,5 @@ def _reported(folder: Path, action: str) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CheckpointError(f"cannot {action} {folder}: {reason}") from error
-    except (KeyError, IndexError, AttributeError) as error:
-        raise CheckpointError(f"{folder}: malformed in spite of its right checksums: {error}") from error
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{folder}: {_MALFORMED}: {error}") from error

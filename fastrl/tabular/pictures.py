@@ -71,6 +71,12 @@ def _arrow(move: NDArray[np.float64]) -> str:
     return ARROWS[max(ARROWS, key=lambda step: float(move @ np.array(step)) / float(np.hypot(*step)))]
 
 
+def require_format(out: Path) -> None:
+    """Raise ValueError unless the file's suffix is one that can be drawn."""
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"draw: out must end in .png, .svg or .pdf, got {out.name}")
+
+
 def draw(
     mdp: MDP, value: NDArray[np.float64], policy: NDArray[np.int64], out: Path | str, *, title: str = ""
 ) -> Path:
@@ -87,8 +93,7 @@ def draw(
         ValueError: a process without a grid, arrays of other shapes, another format.
     """
     out = Path(out)
-    if out.suffix not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"draw: out must end in .png, .svg or .pdf, got {out.name}")
+    require_format(out)
     require_array("draw", "value", value, np.float64, (mdp.num_states,), "[S]")
     figure = _figure(mdp, value, directions(mdp, policy), title)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -36,10 +36,10 @@ _direct: dict[str, type[torch.autograd.Function]] = {}
 def constant(op: str, arguments: tuple[Any, ...], backend: str | None) -> Tensor:
     """The result of an op without gradient. Of ``c51_project`` the last argument is ``out``."""
     out = arguments[-1] if op == "c51_project" else None
-    if torch.is_grad_enabled():
-        _refuse_grad(op, arguments, 0)
     if getattr(out, "requires_grad", False):
         raise ValueError(f"{op}: out must not require grad")
+    if torch.is_grad_enabled():
+        _refuse_grad(op, arguments, 0)
     if _traced(arguments[0]):
         _CHECKS[op](*arguments)
         inputs = arguments[:-1] if op == "c51_project" else arguments
@@ -84,9 +84,9 @@ def one_atom(x: Tensor, v_min: Any, v_max: Any, atoms: Any) -> tuple[Any, Any]:
 
 
 def _refuse_grad(op: str, arguments: Any, first: int) -> None:
-    names = [part.split()[-1] for part in _PARAMETERS[op].split(", ")]
-    for name, x in zip(names[first:], arguments[first:], strict=False):
-        if isinstance(x, Tensor) and x.requires_grad:
+    for i in range(first, len(arguments)):
+        if isinstance(arguments[i], Tensor) and arguments[i].requires_grad:
+            name = _PARAMETERS[op].split(", ")[i].split()[-1]
             raise ValueError(f"{op}: {name} must not require a gradient, which would be lost: detach it")
 
 
@@ -111,7 +111,9 @@ def _run(op: str, arguments: tuple[Any, ...], backend: str | None) -> Any:
     if any(not x.is_cpu if isinstance(x, Tensor) else isinstance(x, np.ndarray) for x in arguments):
         _CHECKS[op](*arguments)  # which refuses it
     try:
-        arrays = [x.detach().numpy() if isinstance(x, Tensor) else x for x in arguments]
+        arrays = [
+            (x.detach() if x.requires_grad else x).numpy() if isinstance(x, Tensor) else x for x in arguments
+        ]
     except TypeError:  # of a dtype that NumPy lacks
         _CHECKS[op](*arguments)
         raise

@@ -189,7 +189,7 @@ def plain_state(state: Mapping[str, Any], capacity: int) -> tuple[NDArray[np.flo
     if not 0 <= largest < math.inf:
         raise ValueError(f"{op}: max_priority must be finite and >= 0, got {largest}")
     seed, draws = (require_integer(op, name, state[name], 0, 2**64) for name in ("seed", "draws"))
-    return np.ascontiguousarray(leaf), float(largest), seed, draws
+    return np.require(leaf, requirements=["C", "A"]), float(largest), seed, draws
 
 
 def _plain(op: str, name: str, x: Any, dtypes: tuple[Any, ...], wanted: str) -> NDArray[Any]:

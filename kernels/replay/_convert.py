@@ -19,12 +19,7 @@ def rows(op: str, name: str, value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
         TypeError: no numbers, or numbers that the dtype is not for.
         ValueError: an integer that does not fit, or a ragged list.
     """
-    if is_tensor(value):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{op}: {name} must be an array of {dtype}, got {error}") from None
+    array = _array(op, name, value, f"an array of {dtype}")
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(dtype)  # NumPy takes [] for floats
     if array.dtype.kind not in "biufc" or not np.can_cast(array.dtype, _kind(dtype), "same_kind"):
@@ -43,6 +38,17 @@ def rows(op: str, name: str, value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(array.shape)
 
 
+def _array(op: str, name: str, value: Any, wanted: str) -> NDArray[Any]:
+    if is_tensor(value):
+        value = value.detach().cpu()
+        narrow = value.is_floating_point() and value.element_size() < 4  # NumPy has no bfloat16
+        return (value.float() if narrow else value).numpy()  # type: ignore[no-any-return]
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{op}: {name} must be {wanted}, got {error}") from None
+
+
 def _kind(dtype: np.dtype[Any]) -> type[np.generic]:
     """The widest dtype of that kind, to which all values that it may hold can be cast."""
     if dtype.kind in "biu":
@@ -55,9 +61,9 @@ def indexes(op: str, value: Any) -> NDArray[np.int64]:
 
     Raises:
         TypeError: no integers.
-        ValueError: another number of axes.
+        ValueError: another number of axes, or a ragged list.
     """
-    array = value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
+    array = _array(op, "indexes", value, "integers [B]")
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -74,8 +80,9 @@ def priorities(op: str, value: Any, rows: int) -> NDArray[np.float64]:
 
     Raises:
         TypeError: no real numbers.
+        ValueError: a ragged list.
     """
-    array = value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
+    array = _array(op, "priorities", value, f"float [{rows}]")
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(np.float64)
     if array.dtype.kind not in "iuf":

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl import _core
+from fastrl.kernels._check import describe
 from fastrl.kernels._dispatch import is_tensor
 from fastrl.kernels.replay._check import (
     plain_indices,
@@ -144,7 +145,11 @@ class SumTree:
             return
         op = "SumTree.set_leaves"
         index = plain_indices(op, index, self._capacity)
-        self._tree.set_leaves(index, plain_leaves(op, leaf, len(index)))
+        leaf = plain_leaves(op, leaf, len(index))
+        if not self._tree.set_leaves(index, leaf):
+            raise ValueError(
+                f"{op}: index and leaf must be of this tree, got {describe(index)}, {describe(leaf)}"
+            )
 
     def sample(
         self,
@@ -251,7 +256,8 @@ class SumTree:
             ValueError: a missing key, another capacity, or leaves that no tree has. Nothing is changed then.
         """
         leaf, largest, seed, draws = plain_state(state, self._capacity)
-        self._tree.load(leaf, largest, seed, draws)
+        if not self._tree.load(leaf, largest, seed, draws):
+            raise ValueError(f"SumTree.load_state: state must be one of {self!r}, got another")
 
 
 def _array(x: Any) -> Any:

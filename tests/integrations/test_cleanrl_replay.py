@@ -89,6 +89,14 @@ def test_every_step_of_an_episode_is_a_start():
     np.testing.assert_allclose(batch.discounts[:, 0], [0.729, 0.729, 0, 0, 0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("done", [True, 1, 1.0, np.array([1.0]), np.array([True])])
+def test_done_is_any_number(done):
+    buffer = rainbow()
+    for ended in (done, done * 0):
+        buffer.add(image(0), np.zeros(1, int), np.ones(1), image(1), ended)
+    assert by_row(buffer).dones[:, 0].tolist() == [True, False]
+
+
 def test_no_return_crosses_a_time_limit():
     """CleanRL's do, which are not told of it."""
     buffer = rainbow()

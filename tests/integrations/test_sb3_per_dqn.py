@@ -170,6 +170,18 @@ def test_n_steps_end_where_training_begins_again():
     assert (rows.gather(np.array([2 * last, 2 * last + 1]))["discount"] >= 0.99 - 1e-6).all()  # one step
 
 
+def test_n_steps_end_where_a_loaded_model_begins(tmp_path):
+    model = trained(PERDQN, n_steps=3, steps=60)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = PERDQN.load(tmp_path / "model", env=make_vec_env("CartPole-v1", 2, seed=0), device="cpu")
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    last = loaded.replay_buffer.pos - 1
+    loaded.learn(20, reset_num_timesteps=False)  # SB3 resets the environments: it has no last observation
+    rows = loaded.replay_buffer.transitions.rows
+    assert (rows.gather(np.array([2 * last, 2 * last + 1]))["discount"] >= 0.99 - 1e-6).all()  # one step
+
+
 def test_other_buffers_are_refused(tmp_path):
     with pytest.raises(
         TypeError, match=r"PERDQN: the replay buffer must be a PrioritizedReplayBuffer, got ReplayBuffer"

@@ -30,12 +30,15 @@ def test_segment_tree(size: int) -> None:
         value = rng.random(30) * (rng.random(30) < 0.8)
         for tree in (ours, theirs):
             tree[index] = value
+            tree[index[:7].astype(np.int32)] = 0.75
             tree[int(index[3])] = 0.25
             tree[index[5:9]] = 0.5
             tree[np.arange(size)[:2]] = np.float32([0.125, 0.5])[:size]
         np.testing.assert_array_equal(ours[np.arange(size)], theirs[np.arange(size)])
         square = rng.integers(0, size, (3, 4))
         np.testing.assert_array_equal(ours[square], theirs[square])
+        narrow = square[0].astype(np.int32)
+        np.testing.assert_array_equal(ours[narrow], theirs[narrow])
         assert ours[size - 1] == theirs[size - 1]
         for start, end in [
             (0, None),

@@ -40,7 +40,7 @@ class _Prioritized(OffPolicyAlgorithm):
     def _setup_learn(
         self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *rest: Any
     ) -> Any:
-        if reset_num_timesteps:  # the environments are reset, amid episodes
+        if reset_num_timesteps or self._last_obs is None:  # SB3 resets the environments, amid episodes
             cast(PrioritizedReplayBuffer, self.replay_buffer).end_episodes()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *rest)
 

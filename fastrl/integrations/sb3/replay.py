@@ -22,7 +22,8 @@ from fastrl.replay import PrioritizedReplayBuffer as PrioritizedRows
 class ReplayBuffer(buffers.ReplayBuffer):
     """``stable_baselines3.common.buffers.ReplayBuffer``, smaller and faster: the same arguments and results.
 
-    From the same ``numpy.random`` state it draws the same rows as SB3's, so that training is the same. Images
+    From the same ``numpy.random`` state it draws the same rows as SB3's, so that training is the same; other
+    ones than SB3's ``optimize_memory_usage``, which draws in another way once it is full. Images
     are stored once, and of stacked frames each frame once: an 84x84x4 transition takes about 7 kB, SB3's 56.
     Observations are exact at ends of episodes and at time limits, so ``optimize_memory_usage`` goes
     together with ``handle_timeout_termination``, and concerns only observations that are no images.

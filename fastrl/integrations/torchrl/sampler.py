@@ -138,8 +138,11 @@ class PrioritizedSampler(samplers.PrioritizedSampler):  # type: ignore[misc]
             self._note_largest()
             return
         at, value = self._plain(index, priority, storage)
-        if not ((value >= 0) & (value < torch.inf)).all():
-            raise ValueError("PrioritizedSampler: priority must be finite and >= 0")
+        wrong = ~((value >= 0) & (value < torch.inf))
+        if wrong.any():
+            raise ValueError(
+                f"PrioritizedSampler: priority must be finite and >= 0, got {value[wrong][0].item()}"
+            )
         if at.numel() == 0:
             return
         if self._max_priority_within_buffer:
