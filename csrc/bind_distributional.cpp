@@ -39,11 +39,12 @@ py::object explained(const char* check, const py::Args<py::object>& arguments, c
 }
 
 double number(py::handle x, const char* op, const char* name) {
-  const double value = py::isinstance<py::array>(x) ? -1 : PyFloat_AsDouble(x.ptr());
-  if (PyErr_Occurred())
-    PyErr_Clear();
-  else if (!py::isinstance<py::array>(x))
-    return value;
+  const bool plain = PyFloat_Check(x.ptr()) || PyLong_Check(x.ptr());
+  if (!plain && !py::isinstance(x, py::module_::import("numpy").attr("number")))
+    reject(op, name, "a number");
+  const double value = PyFloat_AsDouble(x.ptr());
+  if (!PyErr_Occurred()) return value;
+  PyErr_Clear();
   reject(op, name, "a number");
 }
 

@@ -100,6 +100,7 @@ double positive(py::handle x) {
 }
 
 int64_t at_least_one(py::handle x) {
+  require(!py::isinstance<py::array>(x));
   const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(x.ptr()));
   int overflow = 0;
   const int64_t value = index ? PyLong_AsLongLongAndOverflow(index.ptr(), &overflow) : -1;

@@ -13,6 +13,7 @@ from scipy.stats import norm
 from fastrl.kernels.distributional import (
     REDUCTIONS,
     QuantileHuberLoss,
+    c51_loss,
     expectation,
     hl_gauss,
     quantile_huber,
@@ -129,6 +130,14 @@ def test_memory_holds_no_pairs() -> None:
     assert peak_of(lambda: quantile_huber(quantiles, targets)) < 4 * quantiles.nbytes
     every = np.float32(1)
     assert peak_of(lambda: every + targets[:, None] - quantiles[:, :, None]) > 100 * quantiles.nbytes
+
+
+@needs_proc
+def test_memory_holds_no_actions() -> None:
+    every = np.broadcast_to(np.zeros((1, 1, 51), np.float32), (1, 2**19, 51))
+    x, reward = np.zeros((1, 51), np.float32), np.zeros(1, np.float32)
+    peak = peak_of(lambda: c51_loss(x, None, every, reward, gamma=0.9, v_min=-1.0, v_max=1.0))
+    assert peak < 2**24
 
 
 def test_more_scratch_than_there_is_memory() -> None:

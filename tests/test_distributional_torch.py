@@ -306,3 +306,10 @@ def test_scale_is_not_in_the_gradient() -> None:
     for scale in (1e-43, 1e40):
         with pytest.raises(ValueError, match="quantile_huber: scale must be from 1e-20 to 1e20"):
             quantile_huber(**x, scale=scale)
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+def test_a_tensor_is_no_number(backend: str) -> None:
+    arrays = {"probs": torch.full((B, N), 0.1).numpy(), "reward": torch.zeros(B).numpy()}
+    with pytest.raises(TypeError, match="c51_project: gamma must be a number"):
+        c51_project(**arrays, gamma=torch.tensor(0.9), **RANGE, backend=backend)

@@ -353,3 +353,9 @@ def test_n_step_of_a_window_beyond_the_end_needs_no_scratch() -> None:
     data = make("n_step", 2**17, 1)
     peak = peak_of(lambda: n_step(**data, n=2**17))
     assert peak < 6 * data["reward"].nbytes
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+def test_n_is_no_array(backend: str) -> None:
+    with pytest.raises(ValueError, match="n_step: n must be an integer >= 1"):
+        n_step(**make("n_step", 4, 3), n=np.array(2), backend=backend)

@@ -6,7 +6,7 @@ NaN, and what a support that does not increase gives is not defined.
 """
 
 import os
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -39,14 +39,21 @@ def _discount(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _neighbours(target, M, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Target atoms and their neighbours [1, BLOCK_M]; outside, further away by 1."""
+def _neighbours(target, M, real, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Target atoms and their neighbours [1, BLOCK_M], from the first on; outside, further away by 1."""
     j = tl.arange(0, BLOCK_M)[None, :]
-    z = tl.load(target + j, mask=j < M, other=0.0)
+    first = tl.load(target)
+    z = (tl.load(target + j, mask=j < M, other=0.0) - first).to(real)
     low, high = (j > 0) & (j < M), j < M - 1
-    before = tl.where(low, tl.load(target + j - 1, mask=low, other=0.0), z - 1.0)
-    after = tl.where(high, tl.load(target + j + 1, mask=high, other=0.0), z + 1.0)
+    before = tl.where(low, (tl.load(target + j - 1, mask=low, other=0.0) - first).to(real), z - 1.0)
+    after = tl.where(high, (tl.load(target + j + 1, mask=high, other=0.0) - first).to(real), z + 1.0)
     return z, before, after
+
+
+@triton.jit
+def _landing(r, d, source, target, real):  # type: ignore[no-untyped-def]
+    """Where the first source atom lands [BLOCK_B], counted from the first target atom."""
+    return (r.to(tl.float64) + d.to(tl.float64) * tl.load(source) - tl.load(target)).to(real)
 
 
 @triton.jit
@@ -71,14 +78,15 @@ def c51_project_kernel(  # type: ignore[no-untyped-def]
     within = b < B
     r = tl.load(reward + b * reward_b, mask=within, other=0.0)
     d = _discount(discount, discount_b, gamma, b, within, real, DISCOUNT, FLAGS)
-    z, before, after = _neighbours(target, M, BLOCK_M)
-    low, high = tl.load(target), tl.load(target + M - 1)
+    z, before, after = _neighbours(target, M, real, BLOCK_M)
+    low, high = tl.zeros([], dtype=real), (tl.load(target + M - 1) - tl.load(target)).to(real)
+    first, start = tl.load(source), _landing(r, d, source, target, real)
     total = tl.zeros([BLOCK_B, BLOCK_M], dtype=real)
     finite = (d - d == 0.0) & (r == r)
     for i in range(0, N):
         p = tl.load(probs + b * probs_b + i * probs_n, mask=within, other=0.0)
         finite &= p - p == 0.0
-        land = r + d * tl.load(source + i)
+        land = start + d * (tl.load(source + i) - first).to(real)
         total += p[:, None] * _share(land[:, None], low, high, z, before, after)
     j = tl.arange(0, BLOCK_M)[None, :]
     result = tl.where(finite[:, None], total, float("nan"))
@@ -107,8 +115,9 @@ def c51_loss_kernel(  # type: ignore[no-untyped-def]
     """Loss and gradient of BLOCK_B rows."""
     b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)
     within = b < B
-    z, before, after = _neighbours(atoms, N, BLOCK_N)
-    low, high = tl.load(atoms), tl.load(atoms + N - 1)
+    z, before, after = _neighbours(atoms, N, tl.float32, BLOCK_N)
+    first = tl.load(atoms)
+    low, high = tl.zeros([], dtype=tl.float32), (tl.load(atoms + N - 1) - first).to(tl.float32)
     best = tl.zeros([BLOCK_B], dtype=tl.int64)
     best_mean = tl.zeros([BLOCK_B], dtype=tl.float32)
     for a in range(0, next_A):
@@ -122,12 +131,13 @@ def c51_loss_kernel(  # type: ignore[no-untyped-def]
     _, top, _, total = _softmax(next_logits, row, next_n, within, N, BLOCK_N)
     r = tl.load(reward + b * reward_b, mask=within, other=0.0)
     d = _discount(discount, discount_b, gamma, b, within, tl.float32, DISCOUNT, FLAGS)
+    start = _landing(r, d, atoms, atoms, tl.float32)
     target = tl.zeros([BLOCK_B, BLOCK_N], dtype=tl.float32)
     finite = (d - d == 0.0) & (r == r) & (total == total)
     for i in range(0, N):
         p = tl.exp(tl.load(next_logits + row + i * next_n, mask=within, other=0.0) - top) / total
         finite &= p == p
-        land = r + d * tl.load(atoms + i)
+        land = start + d * (tl.load(atoms + i) - first).to(tl.float32)
         target += p[:, None] * _share(land[:, None], low, high, z, before, after)
 
     chosen = tl.load(action + b * action_b, mask=within, other=0)
@@ -224,8 +234,8 @@ def c51_project(
     require_projection(probs, *bellman, support, v_min, v_max, target_support, out)
     p = torch.as_tensor(probs)
     batch, n = p.shape
-    source = _atoms(support, v_min, v_max, n, p.device, p.dtype)
-    target = source if target_support is None else _atoms(target_support, 0, 0, 0, p.device, p.dtype)
+    source = _atoms(support, v_min, v_max, n, p.device, torch.float64)
+    target = source if target_support is None else _atoms(target_support, 0, 0, 0, p.device, torch.float64)
     m = len(target)
     result = p.new_empty((batch, m)) if out is None else torch.as_tensor(out)
     block_m, block_b = _blocks(batch, m, 1024)
@@ -258,7 +268,7 @@ def c51_loss(
     if following.ndim == 2:
         following, selector = following[:, None], selector[:, None]
     batch, actions, n = x.shape
-    z = _atoms(support, v_min, v_max, n, x.device, torch.float32)
+    z = _atoms(support, v_min, v_max, n, x.device, torch.float64)
     if out is None:
         loss, d = x.new_empty(batch), torch.empty_like(x, memory_format=torch.contiguous_format)
     else:
@@ -342,7 +352,7 @@ def hl_gauss(x: Any, support: Any, v_min: Any, v_max: Any, atoms: int | None, si
     return _like(x, result)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _even(v_min: float, v_max: float, n: int, device: Any, dtype: Any) -> torch.Tensor:
     return torch.linspace(v_min, v_max, n, dtype=torch.float64, device=device).to(dtype)
 
