@@ -40,8 +40,7 @@ py::object explained(const char* check, const py::Args<py::object>& arguments, c
 
 double number(py::handle x, const char* op, const char* name) {
   const bool plain = PyFloat_Check(x.ptr()) || PyLong_Check(x.ptr());
-  if (!plain && !py::isinstance(x, py::module_::import("numpy").attr("number")))
-    reject(op, name, "a number");
+  if (!plain && !py::isinstance(x, py::module_::import("numpy").attr("number"))) reject(op, name, "a number");
   const double value = PyFloat_AsDouble(x.ptr());
   if (!PyErr_Occurred()) return value;
   PyErr_Clear();

@@ -167,6 +167,23 @@ def test_the_operator_is_well_formed(op: Any) -> None:
     torch.library.opcheck(getattr(torch.ops.fastrl, op.__name__), (*inputs, None))
 
 
+@pytest.mark.parametrize("op", [op for op in OPS if op is not two_hot], ids=lambda op: op.__name__)
+def test_the_operator_of_other_arguments_is_well_formed(op: Any) -> None:
+    """Supports as arrays, one action, discounts by gamma and flags."""
+    op(**arguments_of(op))  # which registers it
+    leaf, rows, reward = torch.randn(B, N, requires_grad=True), torch.randn(B, N), torch.randn(B)
+    support = (torch.linspace(-2, 3, N, dtype=torch.float64), None, None)
+    bellman = (reward, None, reward > 0, 0.9, *support)
+    inputs = {
+        c51_project: (rows.softmax(1), *bellman, torch.linspace(-1, 1, 5)),
+        c51_loss: (leaf, None, rows, *bellman, None, True, 0.3),
+        quantile_huber: (leaf, torch.randn(B, 3), None, 0.0, 0.1, 2.0),
+        expectation: (leaf, *support, False),
+        hl_gauss: (reward, *support, None, 0.4),
+    }[op]
+    torch.library.opcheck(getattr(torch.ops.fastrl, op.__name__), (*inputs, None))
+
+
 def test_what_it_cannot_do() -> None:
     for op in (c51_loss, quantile_huber, expectation):
         x = arguments_of(op)

@@ -113,15 +113,16 @@ FLOATS = (
     "probs reward discount source target out logits next_logits selector atoms loss d_logits theta tau d_theta x"
 )
 types = dict.fromkeys(FLOATS.split(), "*fp32") | {"action": "*i64"}
-types |= dict.fromkeys(("edges", "source", "target"), "*fp64")
+types |= {"edges": "*fp64"}
+doubles = dict.fromkeys(("source", "target", "atoms"), "*fp64")
 types |= dict.fromkeys("kappa weight scale".split(), "fp32") | dict.fromkeys(("gamma", "inverse"), "fp64")
 wide = types | dict.fromkeys("probs reward discount source target out".split(), "*fp64")
 for rows, columns in [(16, 64), (1, 1024)]:
     for discount in (True, False):
         constants = {"DISCOUNT": discount, "FLAGS": not discount, "BLOCK_B": rows}
         flags = {} if discount else {"discount": "*i1"}
-        compiled(c51_project_kernel, types | flags, constants | {"BLOCK_M": columns})
-        compiled(c51_loss_kernel, types | flags | {"atoms": "*fp64"}, constants | {"KL": discount, "BLOCK_N": columns})
+        compiled(c51_project_kernel, types | doubles | flags, constants | {"BLOCK_M": columns})
+        compiled(c51_loss_kernel, types | doubles | flags, constants | {"KL": discount, "BLOCK_N": columns})
     compiled(c51_project_kernel, wide | flags, constants | {"BLOCK_M": columns})
     block = {"BLOCK_B": rows, "BLOCK_N": columns}
     compiled(expectation_kernel, types, block | {"LOGITS": rows == 1})

@@ -14,7 +14,6 @@ import numpy as np
 from fastrl.kernels._check import describe, repeats_elements, require_unit, share_memory
 from fastrl.kernels._dispatch import is_tensor
 
-
 SCALES = (1e-20, 1e20)
 """A gradient of ordinary size, scaled by these, is still a normal float32."""
 

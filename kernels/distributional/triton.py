@@ -26,12 +26,12 @@ DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cu
 
 @triton.jit
 def _discount(  # type: ignore[no-untyped-def]
-    discount, discount_b, gamma, b, inside, real, DISCOUNT: tl.constexpr, FLAGS: tl.constexpr
+    discount, discount_b, gamma, b, inside, DISCOUNT: tl.constexpr, FLAGS: tl.constexpr
 ):  # fmt: skip
-    """Discounts [BLOCK_B] from an array, from gamma and flags, or from gamma."""
-    given = tl.zeros(b.shape, dtype=real) + tl.cast(gamma, real)
+    """Discounts [BLOCK_B] in float64 from an array, from gamma and flags, or from gamma."""
+    given = tl.zeros(b.shape, dtype=tl.float64) + gamma
     if DISCOUNT:
-        given = tl.load(discount + b * discount_b, mask=inside, other=0.0)
+        given = tl.load(discount + b * discount_b, mask=inside, other=0.0).to(tl.float64)
     if FLAGS:
         ended = tl.load(discount + b * discount_b, mask=inside, other=0) != 0
         given = tl.where(ended, 0.0, given)
@@ -51,9 +51,9 @@ def _neighbours(target, M, real, BLOCK_M: tl.constexpr):  # type: ignore[no-unty
 
 
 @triton.jit
-def _landing(r, d, source, target, real):  # type: ignore[no-untyped-def]
+def _landing(r, d, source, target, real):
     """Where the first source atom lands [BLOCK_B], counted from the first target atom."""
-    return (r.to(tl.float64) + d.to(tl.float64) * tl.load(source) - tl.load(target)).to(real)
+    return (r.to(tl.float64) + d * tl.load(source) - tl.load(target)).to(real)
 
 
 @triton.jit
@@ -77,16 +77,16 @@ def c51_project_kernel(  # type: ignore[no-untyped-def]
     b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)
     within = b < B
     r = tl.load(reward + b * reward_b, mask=within, other=0.0)
-    d = _discount(discount, discount_b, gamma, b, within, real, DISCOUNT, FLAGS)
+    d = _discount(discount, discount_b, gamma, b, within, DISCOUNT, FLAGS)
     z, before, after = _neighbours(target, M, real, BLOCK_M)
     low, high = tl.zeros([], dtype=real), (tl.load(target + M - 1) - tl.load(target)).to(real)
-    first, start = tl.load(source), _landing(r, d, source, target, real)
+    first, start, slope = tl.load(source), _landing(r, d, source, target, real), d.to(real)
     total = tl.zeros([BLOCK_B, BLOCK_M], dtype=real)
     finite = (d - d == 0.0) & (r == r)
     for i in range(0, N):
-        p = tl.load(probs + b * probs_b + i * probs_n, mask=within, other=0.0)
+        p = tl.load(probs + b * probs_b + tl.cast(i, tl.int64) * probs_n, mask=within, other=0.0)
         finite &= p - p == 0.0
-        land = start + d * (tl.load(source + i) - first).to(real)
+        land = start + slope * (tl.load(source + i) - first).to(real)
         total += p[:, None] * _share(land[:, None], low, high, z, before, after)
     j = tl.arange(0, BLOCK_M)[None, :]
     result = tl.where(finite[:, None], total, float("nan"))
@@ -96,7 +96,7 @@ def c51_project_kernel(  # type: ignore[no-untyped-def]
 @triton.jit
 def _softmax(x, row, x_n, within, N, BLOCK_N: tl.constexpr):  # type: ignore[no-untyped-def]
     """Of rows that begin at x + row [BLOCK_B]: the row's maximum, exponentials and their sum."""
-    i = tl.arange(0, BLOCK_N)[None, :]
+    i = tl.arange(0, BLOCK_N)[None, :].to(tl.int64)
     logits = tl.load(x + row[:, None] + i * x_n, mask=within[:, None] & (i < N), other=0.0)
     logits = tl.where(i < N, logits, -float("inf"))
     top = tl.max(logits, axis=1)
@@ -130,14 +130,14 @@ def c51_loss_kernel(  # type: ignore[no-untyped-def]
     row = b * next_b + best * next_a
     _, top, _, total = _softmax(next_logits, row, next_n, within, N, BLOCK_N)
     r = tl.load(reward + b * reward_b, mask=within, other=0.0)
-    d = _discount(discount, discount_b, gamma, b, within, tl.float32, DISCOUNT, FLAGS)
-    start = _landing(r, d, atoms, atoms, tl.float32)
+    d = _discount(discount, discount_b, gamma, b, within, DISCOUNT, FLAGS)
+    start, slope = _landing(r, d, atoms, atoms, tl.float32), d.to(tl.float32)
     target = tl.zeros([BLOCK_B, BLOCK_N], dtype=tl.float32)
     finite = (d - d == 0.0) & (r == r) & (total == total)
     for i in range(0, N):
-        p = tl.exp(tl.load(next_logits + row + i * next_n, mask=within, other=0.0) - top) / total
+        p = tl.exp(tl.load(next_logits + row + tl.cast(i, tl.int64) * next_n, mask=within, other=0.0) - top) / total
         finite &= p == p
-        land = start + d * (tl.load(atoms + i) - first).to(tl.float32)
+        land = start + slope * (tl.load(atoms + i) - first).to(tl.float32)
         target += p[:, None] * _share(land[:, None], low, high, z, before, after)
 
     chosen = tl.load(action + b * action_b, mask=within, other=0)
@@ -169,13 +169,13 @@ def quantile_huber_kernel(  # type: ignore[no-untyped-def]
     b = tl.program_id(0).to(tl.int64)
     total = tl.zeros([BLOCK_N], dtype=tl.float32)
     for first in range(0, N, BLOCK_N):
-        n = first + tl.arange(0, BLOCK_N)
+        n = first + tl.arange(0, BLOCK_N).to(tl.int64)
         x = tl.load(theta + b * theta_b + n * theta_n, mask=n < N, other=0.0)[:, None]
         t = tl.load(tau + b * tau_b + n * tau_n, mask=n < N, other=0.0)[:, None]
         value = tl.zeros([BLOCK_N], dtype=tl.float32)
         slopes = tl.zeros([BLOCK_N], dtype=tl.float32)
         for begin in range(0, M, BLOCK_M):
-            m = begin + tl.arange(0, BLOCK_M)[None, :]
+            m = begin + tl.arange(0, BLOCK_M)[None, :].to(tl.int64)
             delta = tl.load(target + b * target_b + m * target_m, mask=m < M, other=0.0) - x
             size = tl.where(m < M, tl.where(delta < 0.0, 1.0 - t, t), 0.0)
             delta = tl.where(m < M, delta, 0.0)
@@ -197,7 +197,7 @@ def expectation_kernel(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Means of BLOCK_B rows."""
     b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)
-    i = tl.arange(0, BLOCK_N)[None, :]
+    i = tl.arange(0, BLOCK_N)[None, :].to(tl.int64)
     z = tl.load(atoms + i, mask=i < N, other=0.0)
     if LOGITS:
         _, _, e, total = _softmax(x, b * x_b, x_n, b < B, N, BLOCK_N)
