@@ -702,6 +702,16 @@ class Bellman:
         """
         Sweeps value in place, states in order, until a sweep changes none by more than the tolerance; sweeps and whether one did.
         """
+    def prioritized_sweeping(
+        self,
+        value: typing.Any,
+        gamma: typing.SupportsFloat | typing.SupportsIndex,
+        tolerance: typing.SupportsFloat | typing.SupportsIndex,
+        max_sweeps: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[float, bool]:
+        """
+        Backs value up in place, the state with the greatest Bellman error next, until none can exceed the tolerance; backups as sweeps, and whether none can.
+        """
     def solve_components(
         self,
         value: typing.Any,
