@@ -135,7 +135,10 @@ def c51_loss_kernel(  # type: ignore[no-untyped-def]
     target = tl.zeros([BLOCK_B, BLOCK_N], dtype=tl.float32)
     finite = (d - d == 0.0) & (r == r) & (total == total)
     for i in range(0, N):
-        p = tl.exp(tl.load(next_logits + row + tl.cast(i, tl.int64) * next_n, mask=within, other=0.0) - top) / total
+        p = (
+            tl.exp(tl.load(next_logits + row + tl.cast(i, tl.int64) * next_n, mask=within, other=0.0) - top)
+            / total
+        )
         finite &= p == p
         land = start + slope * (tl.load(atoms + i) - first).to(tl.float32)
         target += p[:, None] * _share(land[:, None], low, high, z, before, after)
