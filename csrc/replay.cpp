@@ -197,10 +197,18 @@ bool Replay::draw(int64_t n, const PriorityDraw& how, int64_t* row, float* weigh
   double* const value = values.data();
   tree_->sample(options_.seed, counter, n, how.stratified, row, value);
   if (weight == nullptr || n == 0) return true;
-  const double reference = how.scale == WeightScale::batch ? *std::min_element(value, value + n)
-                           : how.scale == WeightScale::buffer
-                               ? tree_->min()
-                               : tree_->total() / static_cast<double>(tree_->count());
+  double reference = 0;  // the leaf whose weight is 1
+  switch (how.scale) {
+    case WeightScale::batch:
+      reference = *std::min_element(value, value + n);
+      break;
+    case WeightScale::buffer:
+      reference = tree_->min();
+      break;
+    case WeightScale::uniform:
+      reference = tree_->total() / static_cast<double>(tree_->count());
+      break;
+  }
   importance_weights(value, n, how.beta, reference, weight);
   return true;
 }

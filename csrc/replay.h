@@ -9,7 +9,7 @@
 // the GIL: nobody waits for the lock with the GIL held, and nobody waits for the GIL (makes a Python object)
 // with the lock held. So long work goes: release the GIL, take the lock, work, release the lock, take the
 // GIL. Work of a few microseconds may keep the GIL if it gets the lock by try_lock, else it goes the long
-// way.
+// way. fork() alone waits for it with the GIL, which whoever has the lock can do without.
 #pragma once
 
 #include <atomic>

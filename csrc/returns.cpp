@@ -41,15 +41,17 @@ void down(const Op op, const View<Real> out, const Span span, int64_t c) {
 }
 
 // Long rows, one after the other: the prefetchers stream them. In blocks, so that y_{t+1} is read from the L1
-// cache.
+// cache. After the first, a row's vectors are aligned in `out`, and so, as a rule, in all arrays.
 template <class L, int N, class Op, class Real>
 void across(const Op op, const View<Real> out, const Span span) {
   constexpr int64_t kBlock = 8192 / sizeof(Real);
   for (int64_t begin = 0; begin < span.batch; begin += kBlock) {
     const int64_t end = begin + kBlock < span.batch ? begin + kBlock : span.batch;
     for (int64_t t = span.last - 1; t >= span.first; --t) {
-      groups<N>(begin, end,
-                [&](int64_t c) { write<L>(op, out, span, t, c, following<L>(out, span, t + 1, c)); });
+      const auto address = reinterpret_cast<uintptr_t>(out.data + t * out.t + begin) / sizeof(Real);
+      groups<N>(begin, end, -address % N, [&](int64_t c) FASTRL_ALWAYS {
+        write<L>(op, out, span, t, c, following<L>(out, span, t + 1, c));
+      });
     }
   }
 }
@@ -107,7 +109,7 @@ void scan_by(const Op& op, const View<Real>& out, const Span& span) {
     using L = Lanes<Real, N>;
     if (span.batch >= 8 * N) return across<L, N>(op, out, span);
     if (span.batch < N) return scan_by<N / 2>(op, out, span);
-    groups<N>(0, span.batch, [&](int64_t c) { down<L, 1>(op, out, span, c); });
+    groups<N>(0, span.batch, 0, [&](int64_t c) FASTRL_ALWAYS { down<L, 1>(op, out, span, c); });
   }
 }
 

@@ -5,7 +5,9 @@
 #include <cstdint>
 
 #include "returns.h"
-#include "vecmath.h"
+#include "returns_exp.h"
+
+#define FASTRL_ALWAYS __attribute__((always_inline))  // of a lambda
 
 namespace fastrl {
 namespace FASTRL_ISA {
@@ -57,7 +59,7 @@ struct Lanes {
   static Vec at_most(Real bar, Vec x) { return x > bar ? bar - Vec{} : x; }
   static Vec exp(Vec x) {
     if constexpr (sizeof(Real) == 4) {
-      return exp_of<Vec, Mask>(x);
+      return fused_exp<Vec, Mask>(x);
     } else {
       for (int i = 0; i < N; ++i) x[i] = __builtin_exp(x[i]);
       return x;
@@ -94,18 +96,19 @@ struct Lanes<Real, 1> {
   }
   static Real exp(Real x) {
     if constexpr (sizeof(Real) == 4) {
-      return exp_of<float, int32_t>(x);
+      return fused_exp<float, int32_t>(x);
     } else {
       return __builtin_exp(x);
     }
   }
 };
 
-// Calls f(c) for groups of N columns that cover [begin, end), N columns or more in all. The last
-// group may overlap the one before it: the same numbers, computed twice.
+// Calls f(c) for groups of N columns that cover [begin, end), where N or more end at `end`; `lead` < N of
+// them come before the second group. A group may overlap the one before it: the same numbers, computed twice.
 template <int N, class F>
-void groups(int64_t begin, int64_t end, F f) {
-  int64_t c = begin;
+FASTRL_INLINE void groups(int64_t begin, int64_t end, int64_t lead, F f) {
+  if (lead > 0) f(begin + N <= end ? begin : end - N);
+  int64_t c = begin + lead;
   for (; c + N <= end; c += N) f(c);
   if (c < end) f(end - N);
 }

@@ -101,7 +101,8 @@ void windows(const Op op, const View<Real> out, const Span span) {
     const int64_t last = first + kBlock < span.batch ? first + kBlock : span.batch;
     for (int64_t end = span.steps; end > 0; end -= n) {
       const int64_t begin = end > n ? end - n : 0;
-      groups<N>(first, last, [&](int64_t c) { block<Lanes<Real, N>>(op, out, begin, end, span.steps, c); });
+      groups<N>(first, last, 0,
+                [&](int64_t c) FASTRL_ALWAYS { block<Lanes<Real, N>>(op, out, begin, end, span.steps, c); });
     }
   }
 }

@@ -363,3 +363,11 @@ def test_any_memory_layout_gives_the_same_rows():
         buffer.add(x=source, y=source)  # one array for two fields
         for values in buffer.get_all_transitions().values():
             np.testing.assert_array_equal(values, x, err_msg=name)
+
+
+def test_a_field_may_have_any_other_name():
+    for kind in (ReplayBuffer, PrioritizedReplayBuffer):
+        buffer = kind(4, {"self": {}, "fields": {}, "discount": {}})
+        buffer.add(**{"self": 1, "fields": 2, "discount": 3})
+        batch = buffer.sample(1)
+        assert (batch["self"], batch["fields"], batch["discount"]) == (1, 2, 3)

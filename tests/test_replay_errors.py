@@ -228,6 +228,7 @@ BAD_BUFFERS = [
     ({"num_envs": 0}, ValueError, "num_envs >= 1"),
     ({"num_envs": 6}, ValueError, r"size must be in \[num_envs = 6, 2\^31\]"),
     ({"env_dict": {}}, TypeError, "env_dict must be a dict of fields"),
+    ({"env_dict": {"rew": {}, "done": {}, "discount": {}}, "Nstep": N_STEP}, ValueError, r"none of .*, discount, got discount"),
     ({"env_dict": {"weights": {}}}, ValueError, "none of indexes, weights"),
     ({"env_dict": {"x": {"dtypes": int}}}, ValueError, "x must be a dict of shape, dtype"),
     ({"env_dict": {"x": {"shape": (2, 0)}}}, ValueError, "the shape of x must be at least 1"),

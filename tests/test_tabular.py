@@ -200,7 +200,7 @@ def test_prioritized_sweeping_backs_up_what_a_change_reaches():
 
 def test_prioritized_sweeping_says_that_a_total_is_not_finite():
     endless = MDP.from_functions(2, lambda s: [0], lambda s, a: [(1.0, s, 1.0)])
-    with pytest.raises(ValueError, match="solve: .*state 0"):
+    with pytest.raises(ValueError, match=r"solve: .*state 0"):
         solve(endless, 1.0, method="prioritized_sweeping")
 
 

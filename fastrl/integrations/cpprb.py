@@ -59,7 +59,7 @@ class _AsCpprb(replay.ReplayBuffer):
         shared = (next_of, stack_compress)
         self._make(int(size), fields, 1, Nstep, shared, dtype, seed, priorities, flat=True)
         self._names = tuple(field.name for field in self.fields)
-        self._episode_len = 0
+        self._episode_len, self._with_n_step = 0, bool(Nstep)
 
     def _add(self, fields: Mapping[str, Any], priorities: Any) -> int:
         before = self._core.added
@@ -81,7 +81,7 @@ class _AsCpprb(replay.ReplayBuffer):
 
     def is_Nstep(self) -> bool:
         """Whether ``Nstep`` was given."""
-        return self.n_step.size > 1
+        return self._with_n_step
 
     def on_episode_end(self, env: int | None = None) -> None:
         """The newest row was its episode's last, whether it is ``done`` or not."""
@@ -144,7 +144,7 @@ class ReplayBuffer(_AsCpprb):
         """
         self._build(size, env_dict, Nstep, next_of, stack_compress, default_dtype, seed, None)
 
-    def add(self, **fields: Any) -> int:
+    def add(self, /, **fields: Any) -> int:
         """Store transitions, each field an array of whole rows; the row of the first.
 
         Raises:
@@ -192,7 +192,7 @@ class PrioritizedReplayBuffer(_AsCpprb, replay.PrioritizedReplayBuffer):
         self._build(size, env_dict, Nstep, next_of, stack_compress, default_dtype, seed, options)
         self._check_for_update, self._sampled_at = check_for_update, 0
 
-    def add(self, *, priorities: Any = None, **fields: Any) -> int:
+    def add(self, /, *, priorities: Any = None, **fields: Any) -> int:
         """Store transitions, each field an array of whole rows; the row of the first.
 
         Args:

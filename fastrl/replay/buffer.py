@@ -104,8 +104,9 @@ class ReplayBuffer:
                 f"replay: size must be in [num_envs = {num_envs}, 2^31], num_envs >= 1, got {size}"
             )
         self.fields, self.frames = parse_frames(parse_fields(env_dict, default_dtype), env_dict, *shared)
-        require_names(self.fields, self._reserved)
         self.n_step = parse_n_step(Nstep, self.fields)
+        returned = ("discount",) if self.n_step.size > 1 else ()
+        require_names(self.fields, (*self._reserved, *returned))
         kept = {name for one in self.frames for name in (one.current, one.following)}
         for name in self.n_step.rewards:
             if name in kept:
@@ -167,7 +168,7 @@ class ReplayBuffer:
         """Rows stored."""
         return self._core.stored
 
-    def add(self, **fields: Any) -> int:
+    def add(self, /, **fields: Any) -> int:
         """Store transitions; the row of the first.
 
         Each field [n, *shape], n a multiple of ``num_envs``: all environments' rows of one step, then the

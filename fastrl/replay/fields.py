@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from fastrl.kernels._check import describe, require_choice, require_unit
 from fastrl.state import DTYPES
 
-RESERVED = ("indexes", "weights", "discount", "priorities", "out")
+RESERVED = ("indexes", "weights", "priorities", "out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
 
     the minimum over the batch, or as ``normalize`` says. A row's priority p is given when it is added, or is
     the largest so far, and changes by :meth:`update_priorities`, usually to the absolute TD error. α is
-    applied once, when p is stored. A row of p + ε = 0 is never drawn.
+    applied once, when p is stored. A row of (p + ε)^α = 0, as of p = ε = 0, is never drawn.
 
     Source: Schaul et al. 2016, Prioritized experience replay, equation 1 and section 3.4.
     """
@@ -85,7 +85,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self._new_priority = new_priority
         return self.alpha, self.eps, new_priority == "stored"
 
-    def add(self, *, priorities: Any = None, **fields: Any) -> int:
+    def add(self, /, *, priorities: Any = None, **fields: Any) -> int:
         """Store transitions; the row of the first. See :meth:`ReplayBuffer.add`.
 
         Args:

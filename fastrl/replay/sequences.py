@@ -91,7 +91,7 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
         super()._begin()
         self._core.keep_sequences(self.length, self.stride, ENDS.index(self.ends))
 
-    def add(self, **fields: Any) -> int:
+    def add(self, /, **fields: Any) -> int:
         """Store steps; the row of the first. See :meth:`ReplayBuffer.add`.
 
         Raises:

@@ -97,8 +97,8 @@ def vtrace(
     λ-return of :func:`td_lambda` with λ = 1. The pair (vs, A) is without gradient.
 
     An infinite trace, of an infinite ``c_bar`` and a ratio that overflows, may give NaN where the equation
-    gives infinity. exp is computed to 1 unit in the last place in float32 (2 in float64); the rest is exact
-    arithmetic of the dtype, the same bits on every instruction set.
+    gives infinity. exp is computed to 1.4 units in the last place in float32, 5 where abs(log_rho) > 10 (2 in
+    float64); the rest is exact arithmetic of the dtype, the same bits on every instruction set with FMA.
 
     Args:
         log_rho: float32 or float64 [T, B]: log-probability of the action taken, under the policy π that

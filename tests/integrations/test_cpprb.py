@@ -140,6 +140,12 @@ def test_rows_written_since_the_sample_keep_their_priorities():
     assert seen[0] == pytest.approx(seen[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("options", [None, {"size": 1, "rew": "rew", "next": "next_obs"}])
+def test_n_step_of_one_step(options):
+    theirs, mine = pair("ReplayBuffer", Nstep=options)
+    assert mine.is_Nstep() is theirs.is_Nstep() is (options is not None)
+
+
 @pytest.mark.parametrize("gamma", [0.9, 1.0])
 def test_n_step_of_terminated_episodes_is_equal(gamma):
     theirs, mine = pair("ReplayBuffer", Nstep={"size": 3, "gamma": gamma, "rew": "rew", "next": "next_obs"})
