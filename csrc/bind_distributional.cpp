@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "aliasing.h"
 #include "array.h"
 #include "bind_policies.h"
 #include "dispatch.h"
@@ -38,11 +39,11 @@ py::object explained(const char* check, const py::Args<py::object>& arguments, c
 }
 
 double number(py::handle x, const char* op, const char* name) {
-  const double value = py::isinstance<py::array>(x) ? -1 : PyFloat_AsDouble(x.ptr());
-  if (PyErr_Occurred())
-    PyErr_Clear();
-  else if (!py::isinstance<py::array>(x))
-    return value;
+  const bool plain = PyFloat_Check(x.ptr()) || PyLong_Check(x.ptr());
+  if (!plain && !py::isinstance(x, py::module_::import("numpy").attr("number"))) reject(op, name, "a number");
+  const double value = PyFloat_AsDouble(x.ptr());
+  if (!PyErr_Occurred()) return value;
+  PyErr_Clear();
   reject(op, name, "a number");
 }
 
@@ -69,6 +70,7 @@ class Support {
     if (support.is_none()) {
       const double low = finite(v_min, op, "v_min"), high = finite(v_max, op, "v_max");
       if (n < 2) reject(op, name, "of at least 2 atoms");
+      if (n > int64_t{1} << 31) reject(op, name, "of at most 2^31 atoms");
       const double step = (high - low) / static_cast<double>(n - 1);
       z_.resize(static_cast<size_t>(n));
       for (py::ssize_t i = 0; i < n; ++i) z_[static_cast<size_t>(i)] = low + static_cast<double>(i) * step;
@@ -126,19 +128,20 @@ py::object matrix_for(py::handle out, py::ssize_t rows, py::ssize_t columns, boo
                                                 : new_array<float>(rows, columns));
 }
 
-// Whether the two may share memory: by the range of their addresses, as numpy.may_share_memory does.
-bool overlap(const py::array& x, const py::array& y) {
-  const auto range = [](const py::array& array) {
-    auto low = reinterpret_cast<intptr_t>(array.data()), high = low + array.itemsize();
-    for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
-      const py::ssize_t reach = (array.shape(axis) - 1) * array.strides(axis);
-      (reach < 0 ? low : high) += reach;
-    }
-    return std::make_pair(low, high);
-  };
-  if (x.size() == 0 || y.size() == 0) return false;
-  const auto a = range(x), b = range(y);
-  return a.first < b.second && b.first < a.second;
+// Raises unless what is written to is apart from all that is read.
+void require_apart(const char* op, py::handle out, std::initializer_list<py::handle> inputs) {
+  const auto written = py::reinterpret_borrow<py::array>(out);
+  for (py::handle x : inputs)
+    if (!x.is_none() && share_memory(py::reinterpret_borrow<py::array>(x), written))
+      reject(op, "out", "apart from the inputs");
+}
+
+// The same of a loss and its gradient, and apart from each other.
+void require_apart(const char* op, py::handle loss, py::handle gradient,
+                   std::initializer_list<py::handle> inputs) {
+  require_apart(op, loss, inputs);
+  require_apart(op, gradient, inputs);
+  require_apart(op, gradient, {loss});
 }
 
 template <class Real>
@@ -155,15 +158,11 @@ py::object c51_project_of(py::handle probs, py::handle reward, py::handle discou
     const py::ssize_t m = target.atoms().n;
     py::object result = matrix_for(out, batch, m, exact);
     const auto written = view<Real>(result, op, "out", {batch, m});
-    if (!out.is_none() && ((batch > 1 && written.row == 0) || written.column == 0))
+    if (!out.is_none() && repeats_elements(batch, written.row, m, written.column))
       reject(op, "out", "an array that holds each element once");
     const C51Projection<Real> problem{batch,   source.atoms(), target.atoms(), view_of<const Real>(p),
                                       bellman, written};
-    if (!out.is_none()) {
-      for (py::handle x : {probs, reward, discount})
-        if (!x.is_none() && overlap(py::reinterpret_borrow<py::array>(x), result))
-          reject(op, "out", "apart from the inputs");
-    }
+    if (!out.is_none()) require_apart(op, out, {probs, reward, discount});
     without_gil(batch * n >= kReleaseGil, [&] {
       if constexpr (exact)
         distributional().c51_project_f64(problem);
@@ -208,7 +207,7 @@ py::array rows_without_gaps(py::handle x, const char* op, const char* name) {
 double scale_of(py::handle scale, py::ssize_t batch, const char* op) {
   if (scale.is_none()) return 1.0 / static_cast<double>(batch > 0 ? batch : 1);
   const double value = number(scale, op, "scale");
-  if (!(value > 0 && std::isfinite(value))) reject(op, "scale", "> 0 and finite");
+  if (!(value >= 1e-20 && value <= 1e20)) reject(op, "scale", "from 1e-20 to 1e20");
   return value;
 }
 
@@ -244,6 +243,9 @@ py::object c51_loss_of(const py::Args<py::object>& args) {
   }
   float* d = several ? data_of<float>(d_logits, op, "d_logits", {batch, actions, n})
                      : data_of<float>(d_logits, op, "d_logits", {batch, n});
+  float* losses = data_of<float>(loss, op, "loss", {batch});
+  if (!args[13].is_none())
+    require_apart(op, loss, d_logits, {logits, action, next_logits, args[3], args[4], args[5], selector});
   const C51Problem problem{batch,
                            actions,
                            next,
@@ -255,7 +257,7 @@ py::object c51_loss_of(const py::Args<py::object>& args) {
                            bellman,
                            kl.cast<bool>(),
                            scale_of(scale, batch, op),
-                           data_of<float>(loss, op, "loss", {batch}),
+                           losses,
                            d};
   const int64_t illegal =
       without_gil(batch * n * (next + 2) >= kReleaseGil, [&] { return distributional().c51_loss(problem); });
@@ -282,7 +284,7 @@ py::object quantile_huber_of(const py::Args<py::object>& args) {
   require_shape(targets, op, "targets", {batch, m});
   if (n == 0 || m == 0) reject(op, "quantiles", "of at least one quantile");
   const double kappa = number(args[3], op, "kappa"), weight = args[4].cast<double>();
-  if (!(kappa >= 0)) reject(op, "kappa", ">= 0");
+  if (!(kappa == 0 || kappa >= 1e-30)) reject(op, "kappa", "0 or at least 1e-30");
   std::vector<float> midpoints;
   Strided<const float> tau;
   if (taus.is_none()) {
@@ -315,6 +317,7 @@ py::object quantile_huber_of(const py::Args<py::object>& args) {
                                      scale_of(args[5], batch, op),
                                      data_of<float>(loss, op, "loss", {batch}),
                                      data_of<float>(gradient, op, "d_quantiles", {batch, n})};
+  if (!out.is_none()) require_apart(op, loss, gradient, {quantiles, targets, taus});
   without_gil(batch * n * m >= kReleaseGil, [&] { distributional().quantile_huber(problem); });
   return py::make_tuple(loss, gradient);
 }

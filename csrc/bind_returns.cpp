@@ -115,7 +115,7 @@ py::object n_step(handle reward, handle next_value, handle terminated, handle tr
     using Real = decltype(real);
     const double g = in_unit(gamma);
     const int64_t window = std::min(at_least_one(n), std::max<int64_t>(shape.steps, 1));
-    std::vector<Real> power(window + 1), scratch(window * kNStepColumns);
+    std::vector<Real> power(window + 1), scratch(window < shape.steps ? window * kNStepColumns : 0);
     double product = 1;
     for (Real& x : power) {
       x = Real(product);

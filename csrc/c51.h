@@ -106,7 +106,8 @@ class Projector : Shares {
       project(reward, discount, probs_, 1, result_, 1);
     } else if (at.slope == 0 || end <= 0 || at.start >= intervals_) {
       together(at.start, end);
-    } else if (at.slope * kMostDiagonals <= 2 + (kLanes - 1) * __builtin_fabs(1 - at.slope)) {
+    } else if (at.slope > kMostSlope ||
+               at.slope * kMostDiagonals <= 2 + (kLanes - 1) * __builtin_fabs(1 - at.slope)) {
       project(reward, discount, probs_, 1, result_, 1);
     } else {
       spread(static_cast<float>(at.start), static_cast<float>(at.slope));
@@ -115,6 +116,7 @@ class Projector : Shares {
 
  private:
   static constexpr int kMostDiagonals = 8;
+  static constexpr double kMostSlope = 2;  // float32 cannot place atoms well that begin further out than this
 
   // All atoms at the same place, or beyond the same end.
   FASTRL_INLINE void together(double start, double end) {
@@ -288,7 +290,8 @@ int64_t c51_loss_of(const C51Problem& problem) {
   Projector project(atoms, atoms, kGroup);
   Scratch memory((kGroup + 1) * wide / kLanes);
   float *z = memory.data(), *e = z + wide;
-  for (int64_t i = 0; i < wide; ++i) z[i] = i < n ? static_cast<float>(atoms.z[i]) : 0;
+  // From the first on, as means are only compared: so float32 tells them apart wherever the atoms lie.
+  for (int64_t i = 0; i < wide; ++i) z[i] = i < n ? static_cast<float>(atoms.z[i] - atoms.z[0]) : 0;
   const float scale = static_cast<float>(problem.scale);
   Exponentials next_of[kGroup], of[kGroup];
   int64_t best[kGroup], action[kGroup];

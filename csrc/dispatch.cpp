@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -86,5 +87,7 @@ bool isa_from_name(const char* name, Isa* which) {
   }
   return false;
 }
+
+void out_of_memory() { throw std::bad_alloc(); }
 
 }  // namespace fastrl

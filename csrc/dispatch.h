@@ -43,4 +43,6 @@ void set_isa(Isa which);        // for tests
 const char* isa_name(Isa which);
 bool isa_from_name(const char* name, Isa* which);
 
+[[noreturn]] void out_of_memory();  // for kernels, which are compiled apart from the standard library
+
 }  // namespace fastrl

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "aliasing.h"
 #include "returns.h"
 
 namespace fastrl {
@@ -74,8 +75,7 @@ template <class T>
 View<T> output(py::handle x, Shape shape) {
   const auto view = matrix<T>(x, shape);
   require(py::reinterpret_borrow<py::array>(x).writeable());
-  require((shape.steps <= 1 || shape.batch == 0 || view.t != 0) &&
-          (shape.batch <= 1 || shape.steps == 0 || view.b != 0));
+  require(!repeats_elements(shape.steps, view.t, shape.batch, view.b));
   return {const_cast<T*>(view.data), view.t, view.b};
 }
 
@@ -100,6 +100,7 @@ double positive(py::handle x) {
 }
 
 int64_t at_least_one(py::handle x) {
+  require(!py::isinstance<py::array>(x));
   const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(x.ptr()));
   int overflow = 0;
   const int64_t value = index ? PyLong_AsLongLongAndOverflow(index.ptr(), &overflow) : -1;

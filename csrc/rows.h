@@ -2,6 +2,7 @@
 // fill the vectors as well as two hundred do.
 #pragma once
 
+#include "dispatch.h"
 #include "strided.h"
 #include "vecmath.h"
 
@@ -58,7 +59,9 @@ FASTRL_INLINE void for_groups(int64_t begin, int64_t end, Body body) {
 class Scratch {
  public:
   explicit Scratch(int64_t vectors) {
-    if (vectors > kLocal) memory_ = static_cast<float*>(__builtin_malloc(vectors * kLanes * sizeof(float)));
+    if (vectors <= kLocal) return;
+    memory_ = static_cast<float*>(__builtin_malloc(vectors * kLanes * sizeof(float)));
+    if (memory_ == nullptr) out_of_memory();
   }
   ~Scratch() {
     if (memory_ != local_) __builtin_free(memory_);

@@ -1,5 +1,6 @@
 """Argument checks with one-line messages: ``gae: reward must be float32 [T, B], got float64 [128]``."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +64,49 @@ def require_tensor(
         raise ValueError(f"{wanted} = {list(shape)}, got {describe(x)}")
     if x.device != device:
         raise ValueError(f"{op}: {name} must be on {device} as the first argument is, got {x.device}")
+
+
+def repeats_elements(x: Any) -> bool:
+    """Whether an array or tensor of up to two axes, or one that is contiguous, holds some element twice."""
+    moves = [(n, abs(step)) for n, step in zip(x.shape, _strides(x), strict=True) if n > 1]
+    if 0 in x.shape or not moves:
+        return False
+    if len(moves) == 1:
+        return moves[0][1] == 0
+    if len(moves) > 2:
+        return not (x.is_contiguous() if is_tensor(x) else x.flags.c_contiguous)
+    (n, i), (m, j) = moves  # elements meet first where i * (j / gcd) = j * (i / gcd)
+    common = math.gcd(i, j)
+    return common == 0 or (j // common < n and i // common < m)
+
+
+def share_memory(x: Any, y: Any) -> bool:
+    """Whether two arrays or tensors may share memory, by the range of their addresses.
+
+    Never of tensors without memory of their own, as those that a compiler traces.
+    """
+    a, b = _addresses(x), _addresses(y)
+    return a is not None and b is not None and a[0] < b[1] and b[0] < a[1]
+
+
+def _strides(x: Any) -> tuple[int, ...]:
+    return tuple(x.stride()) if is_tensor(x) else x.strides
+
+
+def _addresses(x: Any) -> tuple[int, int] | None:
+    """The first and the last byte's end, relative to the device; None of what holds nothing."""
+    if 0 in x.shape:
+        return None
+    if not is_tensor(x):
+        low, high = np.lib.array_utils.byte_bounds(x)
+        return int(low), int(high)
+    import torch
+
+    if torch.compiler.is_compiling() or type(x) not in (torch.Tensor, torch.nn.Parameter) or x.is_meta:
+        return None
+    reach = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    low = x.data_ptr()
+    return low, low + (reach + 1) * x.element_size()
 
 
 def require_unit(op: str, name: str, x: float) -> None:

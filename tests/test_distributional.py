@@ -299,3 +299,24 @@ def test_loss_of_nonfinite_rows_as_in_the_reference(isa: str) -> None:
     np.testing.assert_array_equal(np.isnan(got.d_logits), np.isnan(exact.d_logits))
     fine = ~np.isnan(got.loss)
     np.testing.assert_allclose(got.loss[fine], exact.loss[fine], rtol=1e-4)
+
+
+@pytest.mark.parametrize("low", [0.0, 1e4, 1e6])
+def test_next_action_does_not_depend_on_where_the_atoms_lie(isa: str, low: float) -> None:
+    """Means of nearby actions differ by less than float32 can tell at 1e6."""
+    rng = np.random.default_rng(0)
+    logits, following = rng.normal(0, 1, (2, 64, 4, 51)).astype(np.float32)
+    arrays = (logits, rng.integers(4, size=64), following, np.zeros(64, np.float32))
+    near = c51_loss(*arrays, gamma=1.0, v_min=0.0, v_max=1.0)
+    far = c51_loss(*arrays, gamma=1.0, v_min=low, v_max=low + 1)
+    np.testing.assert_allclose(far.loss, near.loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [1, 1.5, 3, 10, 100, 1e4])
+def test_positions_of_a_source_wider_than_its_target(isa: str, ratio: float) -> None:
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(51), 256).astype(np.float32)
+    arrays = probs, rng.normal(size=256).astype(np.float32), np.full(256, 0.99, np.float32)
+    span = {"v_min": -10 * ratio, "v_max": 10 * ratio, "target_support": np.linspace(-10, 10, 51)}
+    exact = c51_project(*(x.astype(np.float64) for x in arrays), **span)
+    assert np.abs(c51_project(*arrays, **span) - exact).max() < 2e-6

@@ -19,6 +19,7 @@ from fastrl.kernels.distributional import (
 B, A, N = 4, 3, 5
 F = np.zeros(B, np.float32)
 P = np.full((B, N), 0.2, np.float32)
+Q = P.copy()
 Y = np.zeros((B, A, N), np.float32)
 RANGE = {"v_min": -1.0, "v_max": 1.0}
 GOOD: dict[Any, dict[str, Any]] = {
@@ -89,9 +90,23 @@ REFUSED = [
     ),
     (c51_loss, {"next_selector": Y[:, :2]}, ValueError, r"next_selector must be .* = \[4, 3, 5\]"),
     (c51_loss, {"next_selector": Y[:, 0]}, ValueError, r"next_selector must be float32 \[B, A, N\], got"),
-    (c51_loss, {"scale": 0.0}, ValueError, "scale must be > 0 and finite, got 0.0"),
+    (c51_loss, {"scale": 0.0}, ValueError, "scale must be from 1e-20 to 1e20, got 0.0"),
     (c51_loss, {"out": F}, (TypeError, ValueError), "out must be a pair|out.loss must be"),
     (c51_loss, {"out": (F.copy(), Y[:, :, ::-1])}, ValueError, "out.d_logits must be C-contiguous"),
+    (c51_loss, {"logits": Y, "out": (F.copy(), Y)}, ValueError, "out.d_logits must not share memory with an"),
+    (
+        c51_loss,
+        {"next_selector": Y, "logits": Y.copy(), "out": (F.copy(), Y)},
+        ValueError,
+        "out.d_logits must",
+    ),
+    (
+        quantile_huber,
+        {"targets": Q, "out": (F.copy(), Q)},
+        ValueError,
+        "out.d_quantiles must not share memory",
+    ),
+    (quantile_huber, {"out": (Q.ravel()[:B], Q)}, ValueError, "out must be two arrays apart, got memory"),
     (quantile_huber, {"quantiles": P[:, :0]}, ValueError, "quantiles must have N >= 1, got N = 0"),
     (quantile_huber, {"targets": P[:, :0]}, ValueError, "targets must have M >= 1, got M = 0"),
     (
@@ -111,7 +126,17 @@ REFUSED = [
     (quantile_huber, {"kappa": -1.0}, ValueError, "kappa must be >= 0, got -1.0"),
     (quantile_huber, {"kappa": np.nan}, ValueError, "kappa must be >= 0, got nan"),
     (quantile_huber, {"kappa": "1"}, TypeError, "kappa must be a number"),
-    (quantile_huber, {"kappa": 0, "scaled": True}, ValueError, "kappa must be > 0 where scaled, got 0"),
+    (quantile_huber, {"kappa": 0, "scaled": True}, ValueError, "kappa must be > 0 where scaled, .* got 0"),
+    (
+        quantile_huber,
+        {"kappa": np.inf, "scaled": True},
+        ValueError,
+        "kappa must be > 0 where scaled, .* got inf",
+    ),
+    (quantile_huber, {"kappa": None, "scaled": True}, TypeError, "kappa must be a number, got NoneType None"),
+    (quantile_huber, {"kappa": 1e-46}, ValueError, "kappa must be 0 or at least 1e-30, got 1e-46"),
+    (quantile_huber, {"kappa": 10**400}, ValueError, "kappa must be a number that a float holds, got int"),
+    (quantile_huber, {"reduction": np.zeros(2)}, ValueError, "reduction must be one of sum over quantiles"),
     (
         quantile_huber,
         {"reduction": "max"},
@@ -125,6 +150,9 @@ REFUSED = [
     (two_hot, {"x": P}, ValueError, r"x must be float32 \[B\], got float32 \[4, 5\]"),
     (two_hot, {"atoms": None}, TypeError, "atoms must be an integer with v_min and v_max, got NoneType None"),
     (two_hot, {"atoms": 1}, ValueError, "support must have at least 2 atoms, got 1"),
+    (two_hot, {"atoms": 2**62}, ValueError, r"atoms must be at most 2\*\*31, got 4611686018427387904"),
+    (hl_gauss, {"atoms": 2**62}, ValueError, r"atoms must be at most 2\*\*31, got 4611686018427387904"),
+    (hl_gauss, {"atoms": 10**30}, ValueError, r"atoms must be at most 2\*\*31, got 1000"),
     (hl_gauss, {"sigma": 0.0}, ValueError, "sigma must be > 0 and finite, got 0.0"),
     (hl_gauss, {"sigma": np.nan}, ValueError, "sigma must be > 0 and finite, got nan"),
     (hl_gauss, {"atoms": 2.5}, TypeError, "atoms must be an integer"),
@@ -133,6 +161,8 @@ BAD_SUPPORTS: list[tuple[dict[str, Any], Any, str]] = [
     ({"v_min": 1.0, "v_max": 1.0}, ValueError, "v_min must be < v_max, got 1.0 and 1.0"),
     ({"v_min": 2.0, "v_max": 1.0}, ValueError, "v_min must be < v_max, got 2.0 and 1.0"),
     ({"v_min": np.nan, "v_max": 1.0}, ValueError, "v_min must be finite, got nan"),
+    ({"v_min": -(10**400), "v_max": 1.0}, ValueError, "v_min must be a number that a float holds, got int"),
+    ({"v_min": -1e308, "v_max": 1e308}, ValueError, "v_max - v_min must be finite, got -1e\\+308 and 1e"),
     ({"v_min": 0.0, "v_max": np.inf}, ValueError, "v_max must be finite, got inf"),
     ({"v_min": 0.0, "v_max": "x"}, TypeError, "v_max must be a number, got str 'x'"),
     ({"v_min": 0.0, "v_max": None}, ValueError, "support must be given, or v_min and v_max, one of the two"),

@@ -1,10 +1,10 @@
 """Quantile Huber, expectations and categorical targets: the CPU kernels against the float64 definition."""
 
-import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
+from _memory import needs_proc, peak_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from scipy.stats import norm
 from fastrl.kernels.distributional import (
     REDUCTIONS,
     QuantileHuberLoss,
+    c51_loss,
     expectation,
     hl_gauss,
     quantile_huber,
@@ -122,14 +123,27 @@ def test_nonfinite_as_in_the_reference(isa: str, kappa: float) -> None:
         assert np.isfinite(got.d_quantiles[[1, 2, 4]]).all()
 
 
+@needs_proc
 def test_memory_holds_no_pairs() -> None:
     quantiles, targets = pairs(512, 200, 200)
     quantile_huber(quantiles, targets)
-    tracemalloc.start()
-    quantile_huber(quantiles, targets)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2 * quantiles.nbytes
+    assert peak_of(lambda: quantile_huber(quantiles, targets)) < 4 * quantiles.nbytes
+    every = np.float32(1)
+    assert peak_of(lambda: every + targets[:, None] - quantiles[:, :, None]) > 100 * quantiles.nbytes
+
+
+@needs_proc
+def test_memory_holds_no_actions() -> None:
+    every = np.broadcast_to(np.zeros((1, 1, 51), np.float32), (1, 2**19, 51))
+    x, reward = np.zeros((1, 51), np.float32), np.zeros(1, np.float32)
+    peak = peak_of(lambda: c51_loss(x, None, every, reward, gamma=0.9, v_min=-1.0, v_max=1.0))
+    assert peak < 2**24
+
+
+def test_more_scratch_than_there_is_memory() -> None:
+    every = np.broadcast_to(np.zeros((1, 1), np.float32), (1, 2**46))
+    with pytest.raises(MemoryError):
+        quantile_huber(np.zeros((1, 3), np.float32), every)
 
 
 @settings(deadline=None, derandomize=True)

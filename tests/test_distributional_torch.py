@@ -167,6 +167,23 @@ def test_the_operator_is_well_formed(op: Any) -> None:
     torch.library.opcheck(getattr(torch.ops.fastrl, op.__name__), (*inputs, None))
 
 
+@pytest.mark.parametrize("op", [op for op in OPS if op is not two_hot], ids=lambda op: op.__name__)
+def test_the_operator_of_other_arguments_is_well_formed(op: Any) -> None:
+    """Supports as arrays, one action, discounts by gamma and flags."""
+    op(**arguments_of(op))  # which registers it
+    leaf, rows, reward = torch.randn(B, N, requires_grad=True), torch.randn(B, N), torch.randn(B)
+    support = (torch.linspace(-2, 3, N, dtype=torch.float64), None, None)
+    bellman = (reward, None, reward > 0, 0.9, *support)
+    inputs = {
+        c51_project: (rows.softmax(1), *bellman, torch.linspace(-1, 1, 5)),
+        c51_loss: (leaf, None, rows, *bellman, None, True, 0.3),
+        quantile_huber: (leaf, torch.randn(B, 3), None, 0.0, 0.1, 2.0),
+        expectation: (leaf, *support, False),
+        hl_gauss: (reward, *support, None, 0.4),
+    }[op]
+    torch.library.opcheck(getattr(torch.ops.fastrl, op.__name__), (*inputs, None))
+
+
 def test_what_it_cannot_do() -> None:
     for op in (c51_loss, quantile_huber, expectation):
         x = arguments_of(op)
@@ -185,7 +202,7 @@ def test_what_it_cannot_do() -> None:
     ):
         x = arguments_of(op)
         x[name] = x[name].clone().requires_grad_()
-        with pytest.raises(ValueError, match=f"{name} must not require a gradient|reward must not require"):
+        with pytest.raises(ValueError, match=f"{op.__name__}: {name} must not require a gradient"):
             op(**x)
     x = arguments_of(c51_project)
     with torch.no_grad():
@@ -223,3 +240,93 @@ def test_out() -> None:
     losses = arguments_of(quantile_huber)
     with pytest.raises(ValueError, match="quantile_huber: out takes NumPy arrays only"):
         quantile_huber(**losses, out=(out, out))
+
+
+def test_out_counts_as_written() -> None:
+    x, out = arguments_of(c51_project), torch.ones(B, N)
+    weight = torch.ones(B, N, requires_grad=True)
+    product = (weight * out).sum()
+    c51_project(**x, out=out)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+
+
+def test_out_that_repeats_or_overlaps() -> None:
+    x = arguments_of(c51_project)
+    for out, what in (
+        (torch.zeros(B, 1).expand(B, N), "hold each element once"),
+        (torch.zeros(B + 3 * N).as_strided((B, N), (4, 1)), "hold each element once"),
+        (x["probs"], "not share memory with an input"),
+    ):
+        with pytest.raises(ValueError, match=f"c51_project: out must {what}"):
+            c51_project(**x, out=out)
+    from fastrl.kernels.distributional._check import require_apart
+
+    with pytest.raises(ValueError, match="c51_project: out must hold each element once"):
+        require_apart("c51_project", torch.empty((2, 1), device="meta").expand(2, 3))
+
+
+def test_compiled_and_faked_with_out() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    torch._dynamo.reset()
+    x, out = arguments_of(c51_project), torch.zeros(B, N)
+    compiled = torch.compile(lambda out: c51_project(**x, out=out) + 1, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(out), c51_project(**x) + 1)
+    assert torch.equal(out, c51_project(**x))
+    with FakeTensorMode() as mode:
+        fake = {k: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for k, v in x.items()}
+        assert c51_project(**fake, out=mode.from_tensor(out)).shape == (B, N)
+
+
+def changing(b: int) -> dict[Any, Any]:
+    """An op's call at a size, of tensors and numbers that all change with it."""
+    torch.manual_seed(b)
+    real, scale = torch.randn, 1.0 / b
+    return {
+        c51_loss: (
+            lambda x, a, y, r, g: c51_loss(x, a, y, r, gamma=g, scale=g, **RANGE),
+            (real(b, A, b), torch.randint(A, (b,)), real(b, A, b), real(b), scale),
+        ),
+        quantile_huber: (
+            lambda x, y, k: quantile_huber(x, y, kappa=k, reduction="mean"),
+            (real(b, b + 1), real(b, b + 2), scale),
+        ),
+        c51_project: (
+            lambda p, r, g: c51_project(p, r, gamma=g, v_min=-g, v_max=g),
+            (torch.rand(b, b + 1), real(b), scale),
+        ),
+        expectation: (lambda x, v: expectation(x, v_min=0.0, v_max=v), (real(b, b + 1), 1.0 + b)),
+        hl_gauss: (lambda x, s: hl_gauss(x, sigma=s, atoms=x.shape[0], **RANGE), (real(b), scale)),
+        two_hot: (lambda x, v: two_hot(x, v_min=-v, v_max=v, atoms=x.shape[0]), (real(b), 2.0 * b)),
+    }
+
+
+@ALL
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # inductor's own
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_with_numbers_and_sizes_that_change(op: Any, backend: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(changing(4)[op][0], fullgraph=True, dynamic=True, backend=backend)
+    for b in (4, 5, 9):
+        function, x = changing(b)[op]
+        for got, want in zip(parts(compiled(*x)), parts(function(*x)), strict=True):
+            torch.testing.assert_close(got, want)
+
+
+def test_scale_is_not_in_the_gradient() -> None:
+    x = arguments_of(quantile_huber)
+    want = torch.autograd.grad(quantile_huber(**x).loss.sum(), x["quantiles"])[0]
+    for scale in (1e-20, 1e20):
+        got = torch.autograd.grad(quantile_huber(**x, scale=scale).loss.sum(), x["quantiles"])[0]
+        torch.testing.assert_close(got, want)
+    for scale in (1e-43, 1e40):
+        with pytest.raises(ValueError, match="quantile_huber: scale must be from 1e-20 to 1e20"):
+            quantile_huber(**x, scale=scale)
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+def test_a_tensor_is_no_number(backend: str) -> None:
+    arrays = {"probs": torch.full((B, N), 0.1).numpy(), "reward": torch.zeros(B).numpy()}
+    with pytest.raises(TypeError, match="c51_project: gamma must be a number"):
+        c51_project(**arrays, gamma=torch.tensor(0.9), **RANGE, backend=backend)

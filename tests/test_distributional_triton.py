@@ -53,6 +53,13 @@ for rows, n, m in [(0, 3, 3), (1, 1, 1), (3, 5, 7), (2, 70, 33), (2, 17, 130)]:
         for kappa in (0, 0.5, 1.0, np.inf):
             check(quantile_huber, quantiles, targets, taus=taus, kappa=kappa, reduction=REDUCTIONS[n % 3], scale=0.2)
 
+# atoms far from 0 are as far apart as near it
+for low in (1e3, 1e5):
+    probs, reward = rng.dirichlet(np.ones(51), 16).astype(np.float32), normal(16) + np.float32(0.01 * low)
+    check(c51_project, probs, reward, gamma=0.99, v_min=low, v_max=low + 20, tolerance=2e-5)
+    logits, action = normal(2, 16, 3, 51), rng.integers(3, size=16)
+    check(c51_loss, logits[0], action, logits[1], reward, gamma=0.99, v_min=low, v_max=low + 20)
+
 # a result goes where it is wanted
 out = np.zeros((9, 2), np.float32).T
 probs = rng.dirichlet(np.ones(5), 2).astype(np.float32)
@@ -105,15 +112,17 @@ assert DEVICES == ("cuda",)
 FLOATS = (
     "probs reward discount source target out logits next_logits selector atoms loss d_logits theta tau d_theta x"
 )
-types = dict.fromkeys(FLOATS.split(), "*fp32") | {"action": "*i64", "edges": "*fp64"}
+types = dict.fromkeys(FLOATS.split(), "*fp32") | {"action": "*i64"}
+types |= {"edges": "*fp64"}
+doubles = dict.fromkeys(("source", "target", "atoms"), "*fp64")
 types |= dict.fromkeys("kappa weight scale".split(), "fp32") | dict.fromkeys(("gamma", "inverse"), "fp64")
 wide = types | dict.fromkeys("probs reward discount source target out".split(), "*fp64")
 for rows, columns in [(16, 64), (1, 1024)]:
     for discount in (True, False):
         constants = {"DISCOUNT": discount, "FLAGS": not discount, "BLOCK_B": rows}
         flags = {} if discount else {"discount": "*i1"}
-        compiled(c51_project_kernel, types | flags, constants | {"BLOCK_M": columns})
-        compiled(c51_loss_kernel, types | flags, constants | {"KL": discount, "BLOCK_N": columns})
+        compiled(c51_project_kernel, types | doubles | flags, constants | {"BLOCK_M": columns})
+        compiled(c51_loss_kernel, types | doubles | flags, constants | {"KL": discount, "BLOCK_N": columns})
     compiled(c51_project_kernel, wide | flags, constants | {"BLOCK_M": columns})
     block = {"BLOCK_B": rows, "BLOCK_N": columns}
     compiled(expectation_kernel, types, block | {"LOGITS": rows == 1})

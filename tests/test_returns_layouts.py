@@ -109,3 +109,11 @@ def test_refuses() -> None:
         from_flat(flags.ravel(), 5)
     with pytest.raises(ValueError, match=r"padded: lengths must be from 0 to 4, got \[5\]"):
         padded(np.array([5]), 4)
+    for call in (
+        lambda: after_step(flags.tolist(), flags[0]),
+        lambda: after_step(flags, flags[0].tolist()),
+        lambda: from_flat([True], 1),
+        lambda: padded([1], 4),
+    ):
+        with pytest.raises(TypeError, match=r": \w+ must be an array or a tensor, got list"):
+            call()

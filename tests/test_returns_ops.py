@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _memory import needs_proc, peak_of
 from _returns import VARIANTS, Array, close, exact, forms, make, options, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -345,3 +346,32 @@ def test_numbers_beyond_a_float() -> None:
         vtrace(**data, rho_bar=10**400)
     data = make("n_step", 4, 3)
     np.testing.assert_array_equal(n_step(**data, n=10**400), n_step(**data, n=4))
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+def test_out_that_repeats_elements(backend: str) -> None:
+    data = make("gae", 5, 6)
+    expected = run("gae", data)[0]
+    memory = np.zeros(120, np.float32)
+    for strides in ((16, 16), (8, 12), (0, 4), (4, 0), (-4, 4), (12, 4)):
+        out = as_strided(memory[40:], (5, 6), strides)
+        with pytest.raises(ValueError, match="gae: out must hold each element once"):
+            run("gae", data, out=out, backend=backend)
+    assert not memory.any()
+    for strides in ((24, 4), (4, 20), (-24, 4), (20, 28)):  # the last in between, but never at one place
+        out = as_strided(memory[40:], (5, 6), strides)
+        run("gae", data, out=out, backend=backend)
+        np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
+@needs_proc
+def test_n_step_of_a_window_beyond_the_end_needs_no_scratch() -> None:
+    data = make("n_step", 2**17, 1)
+    peak = peak_of(lambda: n_step(**data, n=2**17))
+    assert peak < 6 * data["reward"].nbytes
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+def test_n_is_no_array(backend: str) -> None:
+    with pytest.raises(ValueError, match="n_step: n must be an integer >= 1"):
+        n_step(**make("n_step", 4, 3), n=np.array(2), backend=backend)

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from _returns import VARIANTS, forms, make, options, run  # noqa: E402
 
-from fastrl.kernels import discounted, td_lambda, vtrace  # noqa: E402
+from fastrl.kernels import discounted, n_step, td_lambda, vtrace  # noqa: E402
 from fastrl.kernels.returns import _torch  # noqa: E402
 from fastrl.kernels.returns._ops import DIFFERENTIABLE, FLAGS, OPS  # noqa: E402
 
@@ -245,3 +245,59 @@ def test_factors_are_tensors_where_the_rest_are() -> None:
         td_lambda(**data, lam=np.zeros((4, 3), np.float32))
     with pytest.raises(TypeError, match="discounted: gamma must be float32"):
         discounted(**tensors(make("discounted", 4, 3)), gamma=torch.zeros(4, 3).double())
+
+
+def test_out_counts_as_written() -> None:
+    """Else autograd would take what was in it before for what a product needs."""
+    data, out = tensors(make("gae", 4, 3)), torch.ones(4, 3)
+    weight = torch.ones(4, 3, requires_grad=True)
+    product = (weight * out).sum()
+    run("gae", data, out=out)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+    pair = torch.ones(4, 3), torch.ones(4, 3)
+    run("vtrace", tensors(make("vtrace", 4, 3)), out=pair)
+    assert [x._version for x in pair] == [1, 1]
+
+
+def test_factors_changed_before_the_backward_pass() -> None:
+    data = tensors(make("discounted", 4, 3))
+    reward, gamma = data["reward"].requires_grad_(), torch.full((4, 3), 0.9)
+    total = discounted(reward, data["terminated"], gamma=gamma)
+    gamma.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.sum().backward()
+
+
+def test_padding_without_a_factor_has_no_gradient() -> None:
+    data = tensors(make("td_lambda", 5, 3))
+    mask = torch.ones(5, 3, dtype=torch.bool)
+    mask[3:] = False
+    nothing = torch.where(mask, 0.9, torch.nan)
+    leaves = [data[name].requires_grad_() for name in ("reward", "next_value")]
+    arrays = (*leaves, data["terminated"], data["truncated"])
+    gradients = [
+        torch.autograd.grad(td_lambda(*arrays, mask=mask, gamma=x, lam=x).sum(), leaves)
+        for x in (nothing, torch.full((5, 3), 0.9))
+    ]
+    for x, y in zip(*gradients, strict=True):
+        assert torch.equal(x, y)
+
+
+def test_compiled_with_numbers_and_sizes_that_change() -> None:
+    torch.compiler.reset()
+
+    @torch.compile(fullgraph=True, dynamic=True, backend="aot_eager")
+    def both(reward, next_value, terminated, gamma):
+        target = n_step(reward, next_value, terminated, gamma=gamma, n=reward.shape[0] - 1)
+        return target, td_lambda(reward, next_value, terminated, gamma=gamma, lam=0.5 * gamma)
+
+    for steps, gamma in ((4, 0.9), (5, 0.91), (9, 0.5)):
+        data = tensors(make("td_lambda", steps, 3))
+        arrays = data["reward"], data["next_value"], data["terminated"]
+        wanted = (
+            n_step(*arrays, gamma=gamma, n=steps - 1),
+            td_lambda(*arrays, gamma=gamma, lam=0.5 * gamma),
+        )
+        for x, y in zip(both(*arrays, gamma), wanted, strict=True):
+            assert torch.equal(x, y)

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrl.kernels._check import describe, require_unit
+from fastrl.kernels._check import describe, repeats_elements, require_unit, share_memory
 from fastrl.kernels._dispatch import is_tensor
+
+SCALES = (1e-20, 1e20)
+"""A gradient of ordinary size, scaled by these, is still a normal float32."""
 
 
 class Arguments:
@@ -97,10 +100,12 @@ def require_support(
     if support is None:
         for bound, x in (("v_min", v_min), ("v_max", v_max)):
             require_number(op, bound, x)
-            if not math.isfinite(x):  # type: ignore[arg-type]
+            if not -math.inf < x < math.inf:  # type: ignore[operator]  # math.isfinite cannot be traced
                 raise ValueError(f"{op}: {bound} must be finite, got {x}")
         if not v_min < v_max:  # type: ignore[operator]
             raise ValueError(f"{op}: v_min must be < v_max, got {v_min} and {v_max}")
+        if not v_max - v_min < math.inf:  # type: ignore[operator]
+            raise ValueError(f"{op}: v_max - v_min must be finite, got {v_min} and {v_max}")
         return
     if dtype_of(support) not in ("float32", "float64"):
         raise TypeError(f"{op}: {name} must be float32 or float64 [N], got {describe(support)}")
@@ -151,15 +156,29 @@ def require_number(op: str, name: str, x: Any) -> None:
     """Raise TypeError unless ``x`` is a number."""
     if not isinstance(x, int | float | np.integer | np.floating):
         raise TypeError(f"{op}: {name} must be a number, got {describe(x)}")
+    if isinstance(x, int) and abs(x) > 2**1000:
+        raise ValueError(f"{op}: {name} must be a number that a float holds, got int")
 
 
 def require_scale(op: str, scale: Any) -> None:
-    """Raise unless ``scale`` is None or a positive number."""
+    """Raise unless ``scale`` is None or a number that float32 gradients can be scaled by, and back."""
     if scale is None:
         return
     require_number(op, "scale", scale)
-    if not 0 < scale < math.inf:
-        raise ValueError(f"{op}: scale must be > 0 and finite, got {scale}")
+    if not SCALES[0] <= scale <= SCALES[1]:
+        raise ValueError(f"{op}: scale must be from 1e-20 to 1e20, got {scale}")
+
+
+def require_kappa(kappa: Any, scaled: bool = False) -> None:
+    """Raise unless float32 can hold ``kappa``, and what it divides by it where ``scaled``."""
+    op = "quantile_huber"
+    require_number(op, "kappa", kappa)
+    if not kappa >= 0:
+        raise ValueError(f"{op}: kappa must be >= 0, got {kappa}")
+    if scaled and not 0 < kappa <= 1e30:
+        raise ValueError(f"{op}: kappa must be > 0 where scaled, and at most 1e30, got {kappa}")
+    if 0 < kappa < 1e-30:
+        raise ValueError(f"{op}: kappa must be 0 or at least 1e-30, got {kappa}")
 
 
 def require_projection(
@@ -195,17 +214,14 @@ def require_projection(
         require_apart(op, out, probs, reward, discount)
 
 
-def require_apart(op: str, out: Any, *inputs: Any) -> None:
+def require_apart(op: str, out: Any, *inputs: Any, name: str = "out") -> None:
     """Raise ValueError unless ``out`` can be written, holds each element once, and overlaps no input."""
-    if is_tensor(out):
-        out = out.detach().numpy() if out.is_cpu else np.empty(out.shape)
-    if not out.flags.writeable:
-        raise ValueError(f"{op}: out must be writeable, got a read-only array")
-    if out.size and any(n > 1 and s == 0 for n, s in zip(out.shape, out.strides, strict=True)):
-        raise ValueError(f"{op}: out must hold each element once, got a view that repeats some")
-    arrays = [np.asarray(x) for x in inputs if x is not None and (not is_tensor(x) or x.is_cpu)]
-    if any(np.may_share_memory(out, x) for x in arrays):
-        raise ValueError(f"{op}: out must not share memory with an input")
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ValueError(f"{op}: {name} must be writeable, got a read-only array")
+    if repeats_elements(out):
+        raise ValueError(f"{op}: {name} must hold each element once, got a view that repeats some")
+    if any(x is not None and share_memory(out, x) for x in inputs):
+        raise ValueError(f"{op}: {name} must not share memory with an input")
 
 
 def require_c51_loss(
@@ -251,11 +267,12 @@ def require_c51_loss(
     require_bellman(check, reward, discount, terminated, gamma, "float32")
     require_support(op, support, v_min, v_max, check.sizes["N"])
     require_scale(op, scale)
-    require_pair(check, out, "d_logits", "[B, A, N]" if several else "[B, N]")
+    inputs = (logits, action, next_logits, reward, discount, terminated, next_selector)
+    require_pair(check, out, "d_logits", "[B, A, N]" if several else "[B, N]", inputs)
 
 
-def require_pair(check: Arguments, out: Any, gradient: str, dims: str) -> None:
-    """Raise unless ``out`` is None or a loss [B] and its gradient to write to.
+def require_pair(check: Arguments, out: Any, gradient: str, dims: str, inputs: Sequence[Any]) -> None:
+    """Raise unless ``out`` is None or a loss [B] and its gradient to write to, apart from all else.
 
     Raises:
         TypeError: not a pair, or another kind or dtype.
@@ -267,6 +284,10 @@ def require_pair(check: Arguments, out: Any, gradient: str, dims: str) -> None:
         raise TypeError(f"{check.op}: out must be a pair (loss, {gradient}), got {describe(out)}")
     check.output("out.loss", out[0], "float32", "[B]")
     check.output(f"out.{gradient}", out[1], "float32", dims)
+    require_apart(check.op, out[0], *inputs, name="out.loss")
+    require_apart(check.op, out[1], *inputs, name=f"out.{gradient}")
+    if share_memory(*out):
+        raise ValueError(f"{check.op}: out must be two arrays apart, got memory that they share")
 
 
 def require_quantile_huber(
@@ -286,11 +307,9 @@ def require_quantile_huber(
     check.nonempty("targets", "M")
     if taus is not None:
         check.array("taus", taus, "float32", "[N] or [B, N]")
-    require_number(op, "kappa", kappa)
+    require_kappa(kappa)
     require_scale(op, scale)
-    if not kappa >= 0:
-        raise ValueError(f"{op}: kappa must be >= 0, got {kappa}")
-    require_pair(check, out, "d_quantiles", "[B, N]")
+    require_pair(check, out, "d_quantiles", "[B, N]", (quantiles, targets, taus))
 
 
 def require_expectation(x: Any, support: Any, v_min: Any, v_max: Any, logits: Any) -> None:
@@ -328,4 +347,6 @@ def require_values(op: str, x: Any, support: Any, v_min: Any, v_max: Any, atoms:
     Arguments(op, x).array("x", x, "float32", "[B]")
     if support is None and (isinstance(atoms, bool) or not isinstance(atoms, int | np.integer)):
         raise TypeError(f"{op}: atoms must be an integer with v_min and v_max, got {describe(atoms)}")
+    if support is None and atoms > 2**31:
+        raise ValueError(f"{op}: atoms must be at most 2**31, got {atoms}")
     require_support(op, support, v_min, v_max, atoms)

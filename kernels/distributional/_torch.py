@@ -74,7 +74,9 @@ def expectation(x: Tensor, support: Any, v_min: Any, v_max: Any, logits: bool, b
 
 def one_atom(x: Tensor, v_min: Any, v_max: Any, atoms: Any) -> tuple[Any, Any]:
     """Rows of two atoms with all mass on the first, and atoms to project on where they are evenly spaced."""
-    one = x.new_zeros((len(x), 2))
+    if torch.is_grad_enabled() and x.requires_grad:
+        raise ValueError("two_hot: x must not require a gradient, which would be lost: detach it")
+    one = x.new_zeros((x.shape[0], 2))
     one[:, 0] = 1
     if v_min is None:
         return one, None
@@ -101,9 +103,11 @@ def _plain(arguments: Any) -> list[Any]:
 def _run(op: str, arguments: tuple[Any, ...], backend: str | None) -> Any:
     """By the kernel of the device. What a kernel makes, it returns."""
     first = arguments[0]
+    out = arguments[-1] if op == "c51_project" else None
     if not first.is_cpu:
         _CHECKS[op](*arguments)
-        return resolve("distributional", op, first.device.type, backend)(*arguments)
+        result = resolve("distributional", op, first.device.type, backend)(*arguments)
+        return result if out is None else _written(out)
     if any(not x.is_cpu if isinstance(x, Tensor) else isinstance(x, np.ndarray) for x in arguments):
         _CHECKS[op](*arguments)  # which refuses it
     try:
@@ -114,9 +118,15 @@ def _run(op: str, arguments: tuple[Any, ...], backend: str | None) -> Any:
         _CHECKS[op](*arguments)
         raise
     result = resolve("distributional", op, "cpu", backend)(*arrays)
-    if op == "c51_project" and arguments[-1] is not None:
-        return arguments[-1]
+    if out is not None:
+        return _written(out)
     return tuple(map(torch.from_numpy, result)) if isinstance(result, tuple) else torch.from_numpy(result)
+
+
+def _written(out: Tensor) -> Tensor:
+    """``out``, after telling autograd that it was written to."""
+    torch.autograd.graph.increment_version(out)
+    return out
 
 
 def _define_constant(op: str) -> None:

@@ -123,8 +123,8 @@ def c51_loss(
             make it Double; None: ``next_logits``.
         kl: the KL divergence KL(m || p), which is 0 where the prediction is right, instead of the
             cross-entropy. Their gradients are the same.
-        scale: factor on the gradient, None is 1 / B. It is not in what autograd passes on.
-        out: C-contiguous arrays to write into (not of tensors).
+        scale: factor on the gradient from 1e-20 to 1e20, None is 1 / B. It is not in what autograd passes on.
+        out: C-contiguous arrays to write into (not of tensors), apart from the inputs.
         backend: ``"cpp"``, ``"triton"``, ``"reference"``, or None for the device's default.
 
     A row with a NaN in what it uses has a NaN loss and gradient; as in ``argmax``, a NaN mean is the largest.

@@ -2,8 +2,8 @@
 
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from fastrl.kernels._check import require_choice
 from fastrl.kernels._dispatch import is_tensor, resolve
+from fastrl.kernels.distributional._check import require_kappa
 
 Array = TypeVar("Array", bound=Any)
 
@@ -47,34 +47,36 @@ def quantile_huber(
         targets: float32 [B, M], ``reward + discount * next quantiles``.
         taus: float32 [N] or [B, N], the fraction τ_i that each quantile predicts, as IQN draws them; None:
             the midpoints (i + 1/2) / N of QR-DQN.
-        kappa: κ >= 0; 0 is plain quantile regression, infinity the squared error.
+        kappa: κ, 0 or at least 1e-30; 0 is plain quantile regression, infinity the squared error.
         reduction: one of `REDUCTIONS`. "sum over quantiles" is the mean over targets of the sum over
             quantiles, as in the paper, SB3-contrib's QR-DQN, d3rlpy and RLax; "mean" is over both, as in TQC;
             "sum over targets" is the mean over quantiles of the sum over targets, as in Tianshou.
-        scaled: divide by κ, as Dopamine and the IQN paper do, so that the slope of the outer parts is 1.
-        scale: factor on the gradient, None is 1 / B. It is not in what autograd passes on.
-        out: C-contiguous arrays to write into (not of tensors).
+        scaled: divide by κ, as Dopamine and the IQN paper do, so that the slope of the outer parts is 1. κ
+            is then at most 1e30.
+        scale: factor on the gradient from 1e-20 to 1e20, None is 1 / B. It is not in what autograd passes on.
+        out: C-contiguous arrays to write into (not of tensors), apart from the inputs.
         backend: ``"cpp"``, ``"triton"``, ``"reference"``, or None for the device's default.
 
     At δ = 0 the gradient of a pair is 0, so it makes no difference which side the indicator counts it to. NaN
     in a target makes its row NaN, NaN in a quantile the row's loss and that quantile's gradient. An infinite
-    target gives an infinite loss and, unless κ is infinite, a finite gradient. Memory holds no pairs.
+    target gives an infinite loss and a finite gradient, but with infinite κ a loss of NaN and an infinite
+    gradient. Memory holds no pairs.
 
     Raises:
         TypeError: a wrong dtype, or arrays mixed with tensors.
-        ValueError: a wrong shape or device; N or M is 0; kappa is negative or NaN, or 0 with ``scaled``;
-            another reduction; targets or taus that require grad. Nothing is changed.
+        ValueError: a wrong shape or device; N or M is 0; kappa or scale out of range; another
+            reduction; targets or taus that require grad. Nothing is changed.
         NotImplementedError: no backend runs on this device.
 
     Source: Dabney et al. 2018, "Distributional reinforcement learning with quantile regression", eqs. 9-10;
     any τ: Dabney et al. 2018, "Implicit quantile networks", eq. 3; TQC: Kuznetsov et al. 2020.
     """
     op = "quantile_huber"
-    require_choice(op, "reduction", reduction, REDUCTIONS)
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
+        raise ValueError(f"{op}: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    require_kappa(kappa, scaled)
     weight = weight_of(getattr(quantiles, "shape", ()), getattr(targets, "shape", ()), reduction)
     if scaled:
-        if not kappa > 0:
-            raise ValueError(f"{op}: kappa must be > 0 where scaled, got {kappa}")
         weight /= kappa
     if is_tensor(quantiles):
         from fastrl.kernels.distributional import _torch

@@ -6,7 +6,7 @@ NaN, and what a support that does not increase gives is not defined.
 """
 
 import os
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -26,12 +26,12 @@ DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cu
 
 @triton.jit
 def _discount(  # type: ignore[no-untyped-def]
-    discount, discount_b, gamma, b, inside, real, DISCOUNT: tl.constexpr, FLAGS: tl.constexpr
+    discount, discount_b, gamma, b, inside, DISCOUNT: tl.constexpr, FLAGS: tl.constexpr
 ):  # fmt: skip
-    """Discounts [BLOCK_B] from an array, from gamma and flags, or from gamma."""
-    given = tl.zeros(b.shape, dtype=real) + tl.cast(gamma, real)
+    """Discounts [BLOCK_B] in float64 from an array, from gamma and flags, or from gamma."""
+    given = tl.zeros(b.shape, dtype=tl.float64) + gamma
     if DISCOUNT:
-        given = tl.load(discount + b * discount_b, mask=inside, other=0.0)
+        given = tl.load(discount + b * discount_b, mask=inside, other=0.0).to(tl.float64)
     if FLAGS:
         ended = tl.load(discount + b * discount_b, mask=inside, other=0) != 0
         given = tl.where(ended, 0.0, given)
@@ -39,14 +39,21 @@ def _discount(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _neighbours(target, M, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Target atoms and their neighbours [1, BLOCK_M]; outside, further away by 1."""
+def _neighbours(target, M, real, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Target atoms and their neighbours [1, BLOCK_M], from the first on; outside, further away by 1."""
     j = tl.arange(0, BLOCK_M)[None, :]
-    z = tl.load(target + j, mask=j < M, other=0.0)
+    first = tl.load(target)
+    z = (tl.load(target + j, mask=j < M, other=0.0) - first).to(real)
     low, high = (j > 0) & (j < M), j < M - 1
-    before = tl.where(low, tl.load(target + j - 1, mask=low, other=0.0), z - 1.0)
-    after = tl.where(high, tl.load(target + j + 1, mask=high, other=0.0), z + 1.0)
+    before = tl.where(low, (tl.load(target + j - 1, mask=low, other=0.0) - first).to(real), z - 1.0)
+    after = tl.where(high, (tl.load(target + j + 1, mask=high, other=0.0) - first).to(real), z + 1.0)
     return z, before, after
+
+
+@triton.jit
+def _landing(r, d, source, target, real):
+    """Where the first source atom lands [BLOCK_B], counted from the first target atom."""
+    return (r.to(tl.float64) + d * tl.load(source) - tl.load(target)).to(real)
 
 
 @triton.jit
@@ -70,15 +77,16 @@ def c51_project_kernel(  # type: ignore[no-untyped-def]
     b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)
     within = b < B
     r = tl.load(reward + b * reward_b, mask=within, other=0.0)
-    d = _discount(discount, discount_b, gamma, b, within, real, DISCOUNT, FLAGS)
-    z, before, after = _neighbours(target, M, BLOCK_M)
-    low, high = tl.load(target), tl.load(target + M - 1)
+    d = _discount(discount, discount_b, gamma, b, within, DISCOUNT, FLAGS)
+    z, before, after = _neighbours(target, M, real, BLOCK_M)
+    low, high = tl.zeros([], dtype=real), (tl.load(target + M - 1) - tl.load(target)).to(real)
+    first, start, slope = tl.load(source), _landing(r, d, source, target, real), d.to(real)
     total = tl.zeros([BLOCK_B, BLOCK_M], dtype=real)
     finite = (d - d == 0.0) & (r == r)
     for i in range(0, N):
-        p = tl.load(probs + b * probs_b + i * probs_n, mask=within, other=0.0)
+        p = tl.load(probs + b * probs_b + tl.cast(i, tl.int64) * probs_n, mask=within, other=0.0)
         finite &= p - p == 0.0
-        land = r + d * tl.load(source + i)
+        land = start + slope * (tl.load(source + i) - first).to(real)
         total += p[:, None] * _share(land[:, None], low, high, z, before, after)
     j = tl.arange(0, BLOCK_M)[None, :]
     result = tl.where(finite[:, None], total, float("nan"))
@@ -88,7 +96,7 @@ def c51_project_kernel(  # type: ignore[no-untyped-def]
 @triton.jit
 def _softmax(x, row, x_n, within, N, BLOCK_N: tl.constexpr):  # type: ignore[no-untyped-def]
     """Of rows that begin at x + row [BLOCK_B]: the row's maximum, exponentials and their sum."""
-    i = tl.arange(0, BLOCK_N)[None, :]
+    i = tl.arange(0, BLOCK_N)[None, :].to(tl.int64)
     logits = tl.load(x + row[:, None] + i * x_n, mask=within[:, None] & (i < N), other=0.0)
     logits = tl.where(i < N, logits, -float("inf"))
     top = tl.max(logits, axis=1)
@@ -107,8 +115,9 @@ def c51_loss_kernel(  # type: ignore[no-untyped-def]
     """Loss and gradient of BLOCK_B rows."""
     b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)
     within = b < B
-    z, before, after = _neighbours(atoms, N, BLOCK_N)
-    low, high = tl.load(atoms), tl.load(atoms + N - 1)
+    z, before, after = _neighbours(atoms, N, tl.float32, BLOCK_N)
+    first = tl.load(atoms)
+    low, high = tl.zeros([], dtype=tl.float32), (tl.load(atoms + N - 1) - first).to(tl.float32)
     best = tl.zeros([BLOCK_B], dtype=tl.int64)
     best_mean = tl.zeros([BLOCK_B], dtype=tl.float32)
     for a in range(0, next_A):
@@ -121,13 +130,17 @@ def c51_loss_kernel(  # type: ignore[no-untyped-def]
     row = b * next_b + best * next_a
     _, top, _, total = _softmax(next_logits, row, next_n, within, N, BLOCK_N)
     r = tl.load(reward + b * reward_b, mask=within, other=0.0)
-    d = _discount(discount, discount_b, gamma, b, within, tl.float32, DISCOUNT, FLAGS)
+    d = _discount(discount, discount_b, gamma, b, within, DISCOUNT, FLAGS)
+    start, slope = _landing(r, d, atoms, atoms, tl.float32), d.to(tl.float32)
     target = tl.zeros([BLOCK_B, BLOCK_N], dtype=tl.float32)
     finite = (d - d == 0.0) & (r == r) & (total == total)
     for i in range(0, N):
-        p = tl.exp(tl.load(next_logits + row + i * next_n, mask=within, other=0.0) - top) / total
+        p = (
+            tl.exp(tl.load(next_logits + row + tl.cast(i, tl.int64) * next_n, mask=within, other=0.0) - top)
+            / total
+        )
         finite &= p == p
-        land = r + d * tl.load(atoms + i)
+        land = start + slope * (tl.load(atoms + i) - first).to(tl.float32)
         target += p[:, None] * _share(land[:, None], low, high, z, before, after)
 
     chosen = tl.load(action + b * action_b, mask=within, other=0)
@@ -159,13 +172,13 @@ def quantile_huber_kernel(  # type: ignore[no-untyped-def]
     b = tl.program_id(0).to(tl.int64)
     total = tl.zeros([BLOCK_N], dtype=tl.float32)
     for first in range(0, N, BLOCK_N):
-        n = first + tl.arange(0, BLOCK_N)
+        n = first + tl.arange(0, BLOCK_N).to(tl.int64)
         x = tl.load(theta + b * theta_b + n * theta_n, mask=n < N, other=0.0)[:, None]
         t = tl.load(tau + b * tau_b + n * tau_n, mask=n < N, other=0.0)[:, None]
         value = tl.zeros([BLOCK_N], dtype=tl.float32)
         slopes = tl.zeros([BLOCK_N], dtype=tl.float32)
         for begin in range(0, M, BLOCK_M):
-            m = begin + tl.arange(0, BLOCK_M)[None, :]
+            m = begin + tl.arange(0, BLOCK_M)[None, :].to(tl.int64)
             delta = tl.load(target + b * target_b + m * target_m, mask=m < M, other=0.0) - x
             size = tl.where(m < M, tl.where(delta < 0.0, 1.0 - t, t), 0.0)
             delta = tl.where(m < M, delta, 0.0)
@@ -187,7 +200,7 @@ def expectation_kernel(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Means of BLOCK_B rows."""
     b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)
-    i = tl.arange(0, BLOCK_N)[None, :]
+    i = tl.arange(0, BLOCK_N)[None, :].to(tl.int64)
     z = tl.load(atoms + i, mask=i < N, other=0.0)
     if LOGITS:
         _, _, e, total = _softmax(x, b * x_b, x_n, b < B, N, BLOCK_N)
@@ -224,8 +237,8 @@ def c51_project(
     require_projection(probs, *bellman, support, v_min, v_max, target_support, out)
     p = torch.as_tensor(probs)
     batch, n = p.shape
-    source = _atoms(support, v_min, v_max, n, p.device, p.dtype)
-    target = source if target_support is None else _atoms(target_support, 0, 0, 0, p.device, p.dtype)
+    source = _atoms(support, v_min, v_max, n, p.device, torch.float64)
+    target = source if target_support is None else _atoms(target_support, 0, 0, 0, p.device, torch.float64)
     m = len(target)
     result = p.new_empty((batch, m)) if out is None else torch.as_tensor(out)
     block_m, block_b = _blocks(batch, m, 1024)
@@ -258,7 +271,7 @@ def c51_loss(
     if following.ndim == 2:
         following, selector = following[:, None], selector[:, None]
     batch, actions, n = x.shape
-    z = _atoms(support, v_min, v_max, n, x.device, torch.float32)
+    z = _atoms(support, v_min, v_max, n, x.device, torch.float64)
     if out is None:
         loss, d = x.new_empty(batch), torch.empty_like(x, memory_format=torch.contiguous_format)
     else:
@@ -342,7 +355,7 @@ def hl_gauss(x: Any, support: Any, v_min: Any, v_max: Any, atoms: int | None, si
     return _like(x, result)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _even(v_min: float, v_max: float, n: int, device: Any, dtype: Any) -> torch.Tensor:
     return torch.linspace(v_min, v_max, n, dtype=torch.float64, device=device).to(dtype)
 

@@ -6,8 +6,9 @@ arithmetic is in the first array's dtype. Any strides give the same numbers, con
 T = 0 or B = 0 gives an empty result.
 """
 
+from fastrl.kernels.returns import layouts
 from fastrl.kernels.returns.action_values import q_lambda, retrace
 from fastrl.kernels.returns.advantages import gae, vtrace
 from fastrl.kernels.returns.sums import discounted, n_step, td_lambda
 
-__all__ = ["discounted", "gae", "n_step", "q_lambda", "retrace", "td_lambda", "vtrace"]
+__all__ = ["discounted", "gae", "layouts", "n_step", "q_lambda", "retrace", "td_lambda", "vtrace"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrl.kernels._check import describe, require_positive, require_unit
+from fastrl.kernels._check import describe, repeats_elements, require_positive, require_unit
 from fastrl.kernels._dispatch import is_tensor
 from fastrl.kernels.returns._ops import FLAGS, OPS, is_optional
 
@@ -24,7 +24,7 @@ def require(op: str, arrays: Sequence[Any], out: Any, options: Sequence[Any]) ->
     """
     spec, first = OPS[op], arrays[0]
     for name, option in zip(spec.options, options, strict=True):
-        if name not in spec.factors or not _is_array(option):
+        if name not in spec.factors or not _is_array(option) or not option.ndim:
             _require_number(op, name, option)
     real = "float64" if _dtype(first) == "float64" else "float32"
     shape = getattr(first, "shape", ())
@@ -44,7 +44,7 @@ def require(op: str, arrays: Sequence[Any], out: Any, options: Sequence[Any]) ->
         else:
             _require(op, name, x, first, "bool" if name in FLAGS else real, shape, "[T, B]")
     for name, option in zip(spec.options, options, strict=True):
-        if name in spec.factors and _is_array(option):
+        if name in spec.factors and _is_array(option) and option.ndim:
             _require(op, name, option, first, real, shape, "[T, B]")
     if out is not None:
         for name, x in _outputs(op, out):
@@ -108,10 +108,7 @@ def _require(
 
 
 def _require_output(op: str, name: str, out: Any) -> None:
-    strides = out.stride() if is_tensor(out) else out.strides
-    if 0 not in out.shape and any(
-        n > 1 and stride == 0 for n, stride in zip(out.shape, strides, strict=True)
-    ):
+    if repeats_elements(out):
         raise ValueError(f"{op}: {name} must hold each element once, got a view that repeats some")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError(f"{op}: {name} must be writeable, got a read-only array")

@@ -22,7 +22,7 @@ def call(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None
     """``op`` of tensors."""
     differentiated = (
         torch.is_grad_enabled()
-        and any([x is not None and getattr(x, "requires_grad", False) for x in arrays + options])
+        and any([isinstance(x, Tensor) and x.requires_grad for x in arrays + options])
         and _require_gradients(op, arrays, out, options)
     )
     if out is not None and any(getattr(x, "requires_grad", False) for x in _results(op, out)):
@@ -51,7 +51,7 @@ def _require_gradients(op: str, arrays: Arrays, out: Any, options: Arrays) -> bo
     wanted = [
         name
         for name, x in zip(OPS[op].arrays + OPS[op].options, arrays + options, strict=True)
-        if getattr(x, "requires_grad", False)
+        if isinstance(x, Tensor) and x.requires_grad
     ]
     if op not in DIFFERENTIABLE:
         kind = "advantages" if op == "gae" else "returns"
@@ -80,7 +80,8 @@ def _run(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None
     first = arrays[0]
     if not first.is_cpu:
         require(op, arrays, out, options)
-        return resolve("returns", op, first.device.type, backend)(*arrays, out, *options)
+        result = resolve("returns", op, first.device.type, backend)(*arrays, out, *options)
+        return result if out is None else _written(out)
     try:
         views = [_array(x) for x in arrays]
         target = _array(out) if OPS[op].outputs == 1 or out is None else tuple(map(_array, out))
@@ -90,8 +91,14 @@ def _run(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None
         raise
     result = resolve("returns", op, "cpu", backend)(*views, target, *numbers)
     if out is not None:
-        return out
+        return _written(out)
     return torch.from_numpy(result) if OPS[op].outputs == 1 else tuple(map(torch.from_numpy, result))
+
+
+def _written(out: Any) -> Any:
+    """``out``, after telling autograd that it was written to."""
+    torch.autograd.graph.increment_version(out)
+    return out
 
 
 def _array(x: Tensor | None) -> Any:
@@ -114,6 +121,8 @@ def _gradients(
     the last step to the first.
     """
     terminated, truncated, mask = saved
+    if mask is not None:  # a factor of padding may be NaN
+        options = tuple(torch.where(mask, x, 0) if isinstance(x, Tensor) and x.ndim else x for x in options)
     gamma, lam = options if op == "td_lambda" else (options[0], 1.0)
     last = terminated.clone() if truncated is None else terminated | truncated
     last[-1:] = True
@@ -139,15 +148,18 @@ class _Differentiable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, op: str, backend: str | None, options: Arrays, *arrays: Any) -> Tensor:
         """The op; ``options`` may hold tensors, which are constants."""
-        _save(ctx, op, backend, arrays)
-        ctx.options = options
+        tensors = [x if isinstance(x, Tensor) and x.ndim else None for x in options]
+        ctx.numbers = [float(x) if y is None else None for x, y in zip(options, tensors, strict=True)]
+        _save(ctx, op, backend, arrays, *tensors)
         result: Tensor = _run(op, arrays, None, options, backend)
         return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         """Of rewards and values."""
-        return None, None, None, *_backward(ctx, grad, ctx.options)
+        tensors = ctx.saved_tensors[3:]
+        options = [y if x is None else x for x, y in zip(tensors, ctx.numbers, strict=True)]
+        return None, None, None, *_backward(ctx, grad, tuple(options))
 
 
 def _save(ctx: Any, op: str, backend: str | None, arrays: Arrays, *more: Tensor | None) -> None:

@@ -96,8 +96,9 @@ def vtrace(
     vs_{t+1} is next_value_t, so that the last term of vs_t is 0. With λ = 1 and every ρ_t = 1, vs is the
     λ-return of :func:`td_lambda` with λ = 1. The pair (vs, A) is without gradient.
 
-    exp is computed to 1.4 units in the last place in float32, 5 where abs(log_rho) > 10 (2 in float64); the
-    rest is exact arithmetic of the dtype, the same bits on every instruction set with FMA.
+    An infinite trace, of an infinite ``c_bar`` and a ratio that overflows, may give NaN where the equation
+    gives infinity. exp is computed to 1.4 units in the last place in float32, 5 where abs(log_rho) > 10 (2 in
+    float64); the rest is exact arithmetic of the dtype, the same bits on every instruction set with FMA.
 
     Args:
         log_rho: float32 or float64 [T, B]: log-probability of the action taken, under the policy π that

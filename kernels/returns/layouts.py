@@ -34,8 +34,10 @@ def after_step(before: Any, after_last: Any) -> Any:
         after_last: [B] or [1, B], same dtype: that of the observation after the last step.
 
     Raises:
+        TypeError: neither arrays nor tensors.
         ValueError: shapes that do not fit.
     """
+    _require_arrays("after_step", before=before, after_last=after_last)
     if before.ndim != 2 or after_last.shape not in ((before.shape[1],), (1, before.shape[1])):
         raise ValueError(
             "after_step: after_last must be [B] beside before [T, B], got "
@@ -76,8 +78,10 @@ def from_flat(x: Any, num_envs: int) -> Any:
         num_envs: B, at least 1.
 
     Raises:
+        TypeError: neither an array nor a tensor.
         ValueError: another number of axes, or a length that is no multiple of ``num_envs``.
     """
+    _require_arrays("from_flat", x=x)
     if x.ndim != 1 or num_envs < 1 or len(x) % num_envs:
         raise ValueError(f"from_flat: x must be [B · T] with B = {num_envs}, got {describe(x)}")
     return x.reshape(num_envs, -1).T if len(x) else x.reshape(0, num_envs)
@@ -91,8 +95,10 @@ def padded(lengths: Any, steps: int) -> Any:
         steps: T.
 
     Raises:
+        TypeError: neither an array nor a tensor.
         ValueError: a length outside its range.
     """
+    _require_arrays("padded", lengths=lengths)
     if len(lengths) and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
         raise ValueError(f"padded: lengths must be from 0 to {steps}, got {lengths.tolist()}")
     if is_tensor(lengths):
@@ -101,3 +107,9 @@ def padded(lengths: Any, steps: int) -> Any:
         return lengths > torch.arange(steps, device=lengths.device)[:, None]
     mask: Any = lengths > np.arange(steps)[:, None]
     return mask
+
+
+def _require_arrays(op: str, **arrays: Any) -> None:
+    for name, x in arrays.items():
+        if not isinstance(x, np.ndarray) and not is_tensor(x):
+            raise TypeError(f"{op}: {name} must be an array or a tensor, got {describe(x)}")

@@ -113,3 +113,46 @@ def test_refusals(name: str) -> None:
     if "vtrace" not in name:
         with pytest.raises(ValueError, match="gamma must be in"):
             call(ours, name, data, **(options_of(name) | {"gamma": 1.5}))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_termination_that_is_not_done_does_not_end_the_sum(grad: bool) -> None:
+    data = rollout((2, 20, 1))
+    data["terminated"] = torch.rand(2, 20, 1, generator=torch.Generator().manual_seed(2)) < 0.3
+    assert (data["terminated"] & ~data["done"]).any()
+    expected = call(functional, NAMES[0], data, **options_of(NAMES[0]))
+    data["state_value"].requires_grad_(grad)
+    for x, y in zip(call(ours, NAMES[0], data, **options_of(NAMES[0])), expected, strict=True):
+        torch.testing.assert_close(x.detach(), y, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_refuses_numbers_out_of_range_with_gradients_too(name: str) -> None:
+    data = rollout((2, 20, 1))
+    if "vtrace" not in name:
+        data["next_state_value"].requires_grad_()
+        with pytest.raises(ValueError, match=f"{name}: lmbda must be in"):
+            call(ours, name, data, **(options_of(name) | {"lmbda": -0.1}))
+    with pytest.raises(ValueError, match=f"{name}: gamma must be in"):
+        call(ours, name, data, **(options_of(name) | {"gamma": 5.0}))
+    if "vtrace" in name:
+        for bar in ("rho_thresh", "c_thresh"):
+            with pytest.raises(ValueError, match=rf"{name}: {bar} must be a number, got float32 \[2\]"):
+                call(ours, name, data, **(options_of(name) | {bar: torch.ones(2)}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(2, 0, 1), (0, 5, 1), (2, 5, 0)])
+def test_empty(name: str, shape: tuple[int, ...]) -> None:
+    for x in call(ours, name, rollout(shape), **options_of(name)):
+        assert x.shape == shape
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_stays(name: str) -> None:
+    data = rollout((2, 20, 1), torch.float32)
+    half = {key: x.half() if x.dtype == torch.float32 else x for key, x in data.items()}
+    exact = call(ours, name, data, **options_of(name))
+    for x, y in zip(call(ours, name, half, **options_of(name)), exact, strict=True):
+        assert x.dtype == torch.float16
+        torch.testing.assert_close(x.float(), y, rtol=1e-2, atol=2e-2)

@@ -8,7 +8,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from sb3_contrib import QRDQN
-from sb3_contrib.common.utils import quantile_huber_loss
 from stable_baselines3 import DQN
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch.nn import functional
@@ -123,7 +122,7 @@ class PERQRDQN(_Prioritized, QRDQN):
     """``sb3_contrib.QRDQN`` with prioritized replay; see :class:`PERDQN`.
 
     A priority is the transition's quantile Huber loss, as Rainbow's is its loss: the error of the whole
-    distribution, where the TD error of the mean may vanish. On the CPU the loss is
+    distribution, where the TD error of the mean may vanish. The loss is
     ``fastrl.kernels.quantile_huber``.
     """
 
@@ -145,8 +144,4 @@ class PERQRDQN(_Prioritized, QRDQN):
 
 def per_sample_quantile_huber(current: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Quantile Huber losses [B, 1] whose mean is ``quantile_huber_loss`` of sb3-contrib."""
-    if current.device.type == "cpu":
-        return quantile_huber(current, target).loss[:, None]
-    # The kernel has no CUDA backend. One sample a batch row: vmap leaves sb3-contrib's mean to each alone.
-    each = torch.vmap(lambda x, y: quantile_huber_loss(x[None], y[None], sum_over_quantiles=True))
-    return each(current, target)[:, None]
+    return quantile_huber(current, target).loss[:, None]

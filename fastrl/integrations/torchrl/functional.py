@@ -1,5 +1,6 @@
 """TorchRL's value functions (``torchrl.objectives.value.functional``) on the returns kernels."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torchrl.objectives.value import functional
 
 from fastrl import kernels
+from fastrl.kernels._check import describe, require_unit
 
 __all__ = ["generalized_advantage_estimate", "td_lambda_return_estimate", "vtrace_advantage_estimate"]
 
@@ -32,7 +34,7 @@ def generalized_advantage_estimate(
         lmbda: λ, a number or one a step.
         state_value: float32 or float64, time in ``time_dim``, of any other dimensions: V before each step.
         next_state_value: V after it; at a truncation, of the episode's last observation.
-        reward: of the same shape.
+        reward: of the same shape. Half precision is computed in float32.
         done: bool: the step was its episode's last.
         terminated: bool: nothing follows, no value is taken. None: as ``done``.
         time_dim: where time is.
@@ -43,12 +45,18 @@ def generalized_advantage_estimate(
     """
     arrays = _Columns(time_dim, state_value, next_state_value, reward, done, terminated)
     value, following, received = arrays.real
+    _require_unit("generalized_advantage_estimate", gamma=gamma, lmbda=lmbda)
     decay = gamma * lmbda
+    if terminated is not None:  # which does not end TorchRL's sum of errors: `done` does
+        following = following.masked_fill(arrays.terminated, 0)
     if _is_number(gamma) and _is_number(decay) and not arrays.needs_grad:
-        done, g, lam = arrays.done, float(gamma), float(lmbda)
-        advantage = kernels.gae(received, value, following, arrays.terminated, done, gamma=g, lam=lam)
+        ended = arrays.done if terminated is None else torch.zeros_like(arrays.done)
+        g, lam = float(gamma), float(lmbda)
+        advantage = kernels.gae(received, value, following, ended, arrays.done, gamma=g, lam=lam)
     else:
-        error = received + arrays.by_step(gamma) * following.masked_fill(arrays.terminated, 0) - value
+        if terminated is None:
+            following = following.masked_fill(arrays.done, 0)
+        error = received + arrays.by_step(gamma) * following - value
         advantage = kernels.discounted(error, arrays.done, gamma=arrays.by_step(decay))
     return arrays.back(advantage), arrays.back(advantage + value)
 
@@ -74,6 +82,7 @@ def td_lambda_return_estimate(
             gamma, lmbda, next_state_value, reward, done, terminated, rolling_gamma, time_dim=time_dim
         )
         return result
+    _require_unit("td_lambda_return_estimate", gamma=gamma, lmbda=lmbda)
     arrays = _Columns(time_dim, next_state_value, reward, done, terminated)
     following, received = arrays.real
     target = kernels.td_lambda(
@@ -115,6 +124,11 @@ def vtrace_advantage_estimate(
     """
     arrays = _Columns(time_dim, state_value, next_state_value, reward, log_pi, log_mu, done, terminated)
     value, following, received, log_new, log_old = arrays.real
+    op = "vtrace_advantage_estimate"
+    _require_unit(op, gamma=gamma)
+    for name, bar in (("rho_thresh", rho_thresh), ("c_thresh", c_thresh)):
+        if not _is_number(bar):
+            raise ValueError(f"{op}: {name} must be a number, got {describe(bar)}")
     ratio = (log_new - log_old).exp()
     clipped = ratio.clamp_max(torch.as_tensor(rho_thresh).item())
     discount = arrays.by_step(gamma)
@@ -141,15 +155,18 @@ class _Columns:
             raise RuntimeError(f"time_dim must be a dimension of {list(every[0].shape)}, got {time_dim}")
         self._time_dim = time_dim
         self._moved = every[0].movedim(time_dim, 0).shape
-        dtype = torch.float32
-        for x in every[:-2]:
-            dtype = torch.promote_types(dtype, x.dtype)
+        self._dtype = every[0].dtype
+        for x in every[1:-2]:
+            self._dtype = torch.promote_types(self._dtype, x.dtype)
+        dtype = torch.promote_types(torch.float32, self._dtype)
+        if not self._dtype.is_floating_point:
+            self._dtype = dtype
         self.real = [self._column(x.to(dtype)) for x in every[:-2]]
         self.done, self.terminated = (self._column(x.bool()) for x in every[-2:])
         self.needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in every)
 
     def _column(self, x: Tensor) -> Tensor:
-        return x.movedim(self._time_dim, 0).reshape(len(x.movedim(self._time_dim, 0)), -1)
+        return x.movedim(self._time_dim, 0).reshape(self._moved[0], math.prod(self._moved[1:]))
 
     def by_step(self, x: float | Tensor) -> Tensor:
         """A number, or a tensor that broadcasts, as one for each step."""
@@ -161,7 +178,13 @@ class _Columns:
         return self._column(number.expand(shape))
 
     def back(self, x: Tensor) -> Tensor:
-        return x.reshape(self._moved).movedim(0, self._time_dim)
+        return x.reshape(self._moved).movedim(0, self._time_dim).to(self._dtype)
+
+
+def _require_unit(op: str, **numbers: float | Tensor) -> None:
+    for name, x in numbers.items():
+        if _is_number(x):
+            require_unit(op, name, float(x))
 
 
 def _is_number(x: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fastrl.kernels.distributional import c51_loss, c51_project
+from fastrl.kernels.distributional import c51_loss, c51_project, two_hot
 
 Array = NDArray[Any]
 V_MIN, V_MAX, N, A, B = -10.0, 10.0, 51, 6, 64
@@ -225,3 +225,12 @@ def test_rlax_projects_on_another_support() -> None:
     )
     got = c51_project(probs, reward, gamma=0.9, support=source, target_support=target)
     np.testing.assert_allclose(got, project(probs, reward), atol=2e-6)
+
+
+def test_two_hot_of_rlax() -> None:
+    """Which places values in float32."""
+    rlax = pytest.importorskip("rlax")
+    x = np.linspace(V_MIN - 2, V_MAX + 2, 97, dtype=np.float32)
+    np.testing.assert_allclose(
+        two_hot(x, **SUPPORT, atoms=N), rlax.transform_to_2hot(x, V_MIN, V_MAX, N), atol=1e-4
+    )

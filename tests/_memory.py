@@ -1,0 +1,26 @@
+"""How much memory a call takes, whoever allocates it."""
+
+import gc
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """Bytes of resident memory at a call's peak beyond those before it."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _resident("VmRSS")
+    call()
+    return _resident("VmHWM") - before
+
+
+def _resident(kind: str) -> int:
+    found = re.search(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return 1024 * int(found[1])
