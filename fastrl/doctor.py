@@ -169,12 +169,22 @@ def _cuda(problems: list[str]) -> str:
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
 
 
+_KERNEL_OF = {
+    "multi_categorical_entropy": "categorical_entropy",
+    "multi_categorical_log_prob": "categorical_log_prob",
+    "multi_categorical_mode": "categorical_mode",
+    "multi_categorical_sample": "categorical_sample",
+    "two_hot": "c51_project",
+}
+"""Ops that run another one's kernels."""
+
+
 def _backends(op: str) -> dict[str, str]:
     function = getattr(kernels, op)
     if "backend" not in inspect.signature(function).parameters:
         return {"cpp": ""}
     family = function.__module__.split(".")[2]
-    op = op.removeprefix("multi_")  # the same kernels, given sizes
+    op = _KERNEL_OF.get(op, op)
     return {name: _why_not(family, op, name) for name in _dispatch.BACKENDS}
 
 

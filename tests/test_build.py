@@ -33,6 +33,8 @@ def test_an_object_of_an_instruction_set_exports_one_symbol_and_no_weak_one():
     for path in objects:
         listing = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout
         rows = [line.split()[-2:] for line in listing.splitlines()]
+        # a pointer to the runtime's handler of exceptions, the same in every object: no code
+        rows = [row for row in rows if row[1] != "DW.ref.__gxx_personality_v0"]
         exported = [name for kind, name in rows if kind.isupper() and kind != "U"]
         weak = [name for kind, name in rows if kind in "vVwWu"]
         assert len(exported) == 1, f"{path.relative_to(ROOT)}: {exported}"
