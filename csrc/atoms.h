@@ -71,8 +71,10 @@ FASTRL_INLINE vfloat vexp_of_negative(vfloat x) {
   p = p * f + 2.402222306e-01f;
   p = p * f + 6.931468844e-01f;
   p = p * f + 1.0f;
-  // The shift left drops what the rounding added, so that n joins the exponent; of NaN it leaves 0.
-  const vfloat e = (vfloat)((vint)p + ((vint)shifted << 23));
+  // The shift left drops what the rounding added, so that n joins the exponent; of NaN it leaves 0. Unsigned,
+  // as what is not selected may wrap.
+  typedef uint32_t vuint __attribute__((vector_size(kLanes * sizeof(uint32_t))));
+  const vfloat e = (vfloat)((vuint)p + ((vuint)shifted << 23));
   return select(x < -87.0f, vfloat{}, e);
 }
 
