@@ -24,6 +24,7 @@ constexpr int kDoubles = 2;
 typedef double vdouble __attribute__((vector_size(kDoubles * 8)));
 typedef int64_t vlong
     __attribute__((vector_size(kDoubles * 8)));  // also the result of comparing: 0 or -1 a lane
+typedef uint64_t vulong __attribute__((vector_size(kDoubles * 8)));
 typedef vdouble vdouble_unaligned __attribute__((aligned(8), may_alias));
 typedef vlong vlong_unaligned __attribute__((aligned(8), may_alias));
 
@@ -37,7 +38,8 @@ FASTRL_INLINE vdouble broadcast(double x) { return x - vdouble{}; }
 // its series, whose next term is under 2^-58 of the first.
 FASTRL_INLINE vdouble vlog2(vdouble x) {
   const vlong denormal = x < 0x1p-1022;
-  const vlong bits = (vlong)(denormal ? x * 0x1p54 : x) - 0x3fe6a09e667f3bcd;  // sqrt(1/2)
+  // less sqrt(1/2); unsigned, as lanes that are refused later may wrap
+  const vlong bits = (vlong)((vulong)(denormal ? x * 0x1p54 : x) - 0x3fe6a09e667f3bcd);
   const vlong exponent = (bits >> 52) - (denormal & 54);
   const vdouble m = (vdouble)((bits & 0x000fffffffffffff) + 0x3fe6a09e667f3bcd);
   const vdouble e = (vdouble)(exponent + 0x4338000000000000) - 0x1.8p52;

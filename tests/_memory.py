@@ -1,6 +1,7 @@
 """How much memory a call takes, whoever allocates it."""
 
 import gc
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+no_asan = pytest.mark.skipif(
+    "libasan" in os.environ.get("LD_PRELOAD", ""),
+    reason="AddressSanitizer ends the process where memory runs out",
+)
 
 
 def peak_of(call: Callable[[], object]) -> int:

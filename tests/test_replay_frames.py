@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _memory import no_asan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -232,6 +233,7 @@ def test_windows_of_fields_kept_as_frames(
     assert_equal(store.gather(every), whole.gather(every))
 
 
+@no_asan
 def test_no_memory_for_frames_changes_nothing() -> None:
     shape = (1024, 1024)
     buffer = ReplayBuffer(60, {"obs": {"shape": shape, "dtype": np.uint8}}, next_of="obs", seed=1)

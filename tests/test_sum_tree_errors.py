@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from _memory import no_asan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -56,6 +57,7 @@ def test_construction(options: dict[str, Any], error: type[Exception], message: 
         SumTree(**({"capacity": 3} | options))
 
 
+@no_asan
 @pytest.mark.parametrize("capacity", [2**62, 2**56])
 def test_more_items_than_memory(capacity: int) -> None:
     with pytest.raises(MemoryError):
