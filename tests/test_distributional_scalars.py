@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _memory import needs_proc, peak_of
+from _memory import needs_proc, no_asan, peak_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -140,6 +140,7 @@ def test_memory_holds_no_actions() -> None:
     assert peak < 2**24
 
 
+@no_asan
 def test_more_scratch_than_there_is_memory() -> None:
     every = np.broadcast_to(np.zeros((1, 1), np.float32), (1, 2**46))
     with pytest.raises(MemoryError):
