@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastrl import _core
@@ -308,6 +308,8 @@ def test_solutions_save_q_and_greedy(tmp_path):
     st.sampled_from([0.0, 0.9, 0.999]),
     st.sampled_from(["direct", "krylov", "iterative"]),
 )
+@example(977, 0.9, "iterative")  # whose terminal states are worth 0
+@example(278571, 0.999, "krylov")  # whose residual drifts from the recurrence's
 @settings(max_examples=60, deadline=None)
 def test_evaluation_agrees_with_the_reference(seed, gamma, method):
     mdp = random_mdp(seed, 20, seed % 3 == 0, discounts=seed % 2 == 0)
@@ -315,7 +317,7 @@ def test_evaluation_agrees_with_the_reference(seed, gamma, method):
     policy = raw / np.bincount(mdp.state, raw)[mdp.state]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate(mdp, policy, gamma, method=method)
+        found = evaluate(mdp, policy, gamma, method=method, eps=1e-7)
     expected = reference.policy_value(mdp, policy, gamma)
     assert found.converged
     assert (found.lower <= expected + 1e-10).all()

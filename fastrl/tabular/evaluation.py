@@ -93,7 +93,7 @@ def evaluate_process(
     elif method == "krylov":
         found = _krylov(process, of, gamma, eps, value)
     else:
-        return _iterative(of, gamma, eps, value, num_threads)
+        return _iterative(process, of, gamma, eps, value, num_threads)
     if endless:
         return _bounded_by_steps(process, of, found, gamma, eps, method)
     lower, upper, _ = certify(of, found, gamma, num_threads)
@@ -152,7 +152,11 @@ def _krylov(process: Process, of: Bellman, gamma: float, eps: float, value: Floa
     wanted = 0.5 * eps * max(1 - gamma * of.mass[1], 1e-9)
     for _ in range(10 * process.num_states + 100):
         if np.abs(residual).max() <= wanted or rho == 0:
-            break
+            residual = right - product(x)  # the recurrence's own has drifted
+            if np.abs(residual).max() <= wanted or not residual.any():
+                break
+            shadow, direction = residual.copy(), residual.copy()
+            rho = float(shadow @ residual)
         image = product(direction)
         alpha = rho / float(shadow @ image)
         half = residual - alpha * image
@@ -171,7 +175,9 @@ def _krylov(process: Process, of: Bellman, gamma: float, eps: float, value: Floa
     return x
 
 
-def _iterative(of: Bellman, gamma: float, eps: float, value: Floats | None, num_threads: int) -> Evaluation:
+def _iterative(
+    process: Process, of: Bellman, gamma: float, eps: float, value: Floats | None, num_threads: int
+) -> Evaluation:
     endless = gamma * of.mass[1] >= 1 - 1e-12
     if endless:
         raise ValueError('evaluate: method must be "direct" or "krylov" with gamma = 1, got "iterative"')
@@ -188,7 +194,7 @@ def _iterative(of: Bellman, gamma: float, eps: float, value: Floats | None, num_
             break
     next_value = iterator.next_value
     if error <= eps:
-        return _evaluation(None, next_value + below, next_value + above, eps, "iterative")
+        return _evaluation(process.terminal, next_value + below, next_value + above, eps, "iterative")
     found, tolerance = iterator.value, 0.3 * eps * (1 - gamma * of.mass[1])
     for _ in range(6):
         of.solve_components(found, gamma, tolerance, 100_000, False)
@@ -196,7 +202,7 @@ def _iterative(of: Bellman, gamma: float, eps: float, value: Floats | None, num_
         if (upper - lower).max() <= 2 * eps:
             break
         tolerance /= 16
-    return _evaluation(None, lower, upper, eps, "iterative")
+    return _evaluation(process.terminal, lower, upper, eps, "iterative")
 
 
 def _bounded_by_steps(
