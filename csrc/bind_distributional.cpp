@@ -199,7 +199,7 @@ py::array rows_without_gaps(py::handle x, const char* op, const char* name) {
   const int ndim =
       py::isinstance<py::array>(x) ? static_cast<int>(py::reinterpret_borrow<py::array>(x).ndim()) : 0;
   if (ndim != 2 && ndim != 3) reject(op, name, "[B, A, N] or [B, N]");
-  const py::array array = array_of<const float>(x, op, name, ndim);
+  py::array array = array_of<const float>(x, op, name, ndim);
   if (array.size() == 0 || blocks_of(array).data != nullptr) return array;
   return py::module_::import("numpy").attr("ascontiguousarray")(array);
 }

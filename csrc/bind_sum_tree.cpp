@@ -19,7 +19,7 @@ template <class T>
 T* plain(py::handle x, int64_t* n) {
   if (!py::isinstance<py::array_t<T>>(x)) return nullptr;
   const auto array = py::reinterpret_borrow<py::array>(x);
-  constexpr int kFlags = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  constexpr int kFlags = int{py::array::c_style} | int{py::detail::npy_api::NPY_ARRAY_ALIGNED_};
   if (array.ndim() != 1 || (array.flags() & kFlags) != kFlags) return nullptr;
   *n = array.shape(0);
   return static_cast<T*>(const_cast<void*>(array.data()));

@@ -102,15 +102,15 @@ class Projector : Shares {
     const Landing at = landing(reward, discount);
     const double end = at.start + at.slope * static_cast<double>(source_.n - 1);
     const bool rising = uniform() && at.slope >= 0 && at.slope < 1e30;  // a float32, times any n
-    if (!rising || !(end - end == 0)) {
-      project(reward, discount, probs_, 1, result_, 1);
-    } else if (at.slope == 0 || end <= 0 || at.start >= intervals_) {
+    const bool regular = rising && end - end == 0;
+    const bool steep =
+        at.slope > kMostSlope || at.slope * kMostDiagonals <= 2 + (kLanes - 1) * __builtin_fabs(1 - at.slope);
+    if (regular && (at.slope == 0 || end <= 0 || at.start >= intervals_)) {
       together(at.start, end);
-    } else if (at.slope > kMostSlope ||
-               at.slope * kMostDiagonals <= 2 + (kLanes - 1) * __builtin_fabs(1 - at.slope)) {
-      project(reward, discount, probs_, 1, result_, 1);
-    } else {
+    } else if (regular && !steep) {
       spread(static_cast<float>(at.start), static_cast<float>(at.slope));
+    } else {
+      project(reward, discount, probs_, 1, result_, 1);
     }
   }
 

@@ -303,6 +303,7 @@ Components components(const Model& m) {
   return with_edges(m, [&](const auto& edges) { return tarjan(m, edges); });
 }
 
+// NOLINTBEGIN(readability-non-const-parameter): written by what they are handed to
 Solved solve_components(const Checked& of, const Effort& effort, double* value,
                         const Interrupted& interrupted) {
   return with_edges(of.model, [&](const auto& edges) {
@@ -311,6 +312,7 @@ Solved solve_components(const Checked& of, const Effort& effort, double* value,
 }
 
 Solved gauss_seidel(const Checked& of, const Effort& effort, double* value, const Interrupted& interrupted) {
+  // NOLINTEND(readability-non-const-parameter)
   using Clock = std::chrono::steady_clock;
   std::vector<int32_t> order(static_cast<size_t>(of.model.num_states));
   std::iota(order.begin(), order.end(), 0);

@@ -36,9 +36,9 @@ Replay::Memory Replay::allocate(int64_t bytes) {
   bytes_ += bytes;
 #ifdef MADV_HUGEPAGE
   // random rows of small pages would miss the page table's cache as well
-  const int64_t begin = rounded_up(reinterpret_cast<int64_t>(memory.get()), kHugePage);
-  const int64_t end = (reinterpret_cast<int64_t>(memory.get()) + bytes) / kHugePage * kHugePage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), static_cast<size_t>(end - begin), MADV_HUGEPAGE);
+  const int64_t address = reinterpret_cast<int64_t>(memory.get());
+  const int64_t begin = rounded_up(address, kHugePage), end = (address + bytes) / kHugePage * kHugePage;
+  if (begin < end) madvise(memory.get() + (begin - address), static_cast<size_t>(end - begin), MADV_HUGEPAGE);
 #endif
   return memory;
 }

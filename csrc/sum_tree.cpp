@@ -70,8 +70,9 @@ SumTree::SumTree(int64_t capacity) : levels_{}, capacity_(capacity) {
   // calloc's zeros cost no memory before they are written
   memory_.reset(std::calloc(static_cast<size_t>(doubles + kPage / 8), sizeof(double)));
   if (memory_ == nullptr) throw std::bad_alloc();
-  const auto address = reinterpret_cast<uintptr_t>(memory_.get());
-  auto* next = reinterpret_cast<double*>((address + kPage - 1) / kPage * kPage);
+  auto* const bytes = static_cast<char*>(memory_.get());
+  const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(bytes) % kPage);
+  auto* next = reinterpret_cast<double*>(bytes + (past == 0 ? 0 : kPage - past));
   for (int level = 0; level < levels_.depth; ++level) {
     levels_.level[level] = next;
     next += levels_.lines[level] * tree_stride(level);

@@ -71,6 +71,7 @@ struct Compressed {
     }
   }
 
+  // NOLINTNEXTLINE(readability-non-const-parameter): written through
   void scatter(int64_t pair, double mass, double* out) const {
     for (int64_t k = offset[pair], end = offset[pair + 1]; k < end; ++k) out[next[k]] += weight[k] * mass;
   }
