@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import multiprocessing
 import os
 import re
 import subprocess
@@ -33,6 +34,12 @@ def compiled(kernel, types, constants, fusion=True):
         assert f".target sm_{capability}" in binary.asm["ptx"]
         print("compiled")
 """
+
+
+@pytest.fixture(autouse=True)
+def _default_start_method() -> None:
+    """TorchRL, imported by any test, has the whole process start others by "spawn"."""
+    multiprocessing.set_start_method(None, force=True)
 
 
 @pytest.fixture(params=["baseline", "avx2", "avx512"])
