@@ -1,6 +1,9 @@
 """A buffer that stores frames once gives what one that stores all gives, draw by draw."""
 
+import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +238,17 @@ def test_windows_of_fields_kept_as_frames(
 
 @no_asan
 def test_no_memory_for_frames_changes_nothing() -> None:
+    """In a process of its own, which has no memory to spare from other tests."""
+    here = Path(__file__)
+    path = os.pathsep.join([str(here.parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", f"import {here.stem} as here; here.run_out_of_memory()"]
+    run = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def run_out_of_memory() -> None:
     shape = (1024, 1024)
     buffer = ReplayBuffer(60, {"obs": {"shape": shape, "dtype": np.uint8}}, next_of="obs", seed=1)
     random = np.random.default_rng(0)
