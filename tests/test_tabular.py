@@ -168,7 +168,7 @@ def test_all_methods_agree_where_states_mix(terminal):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_but_terminal_states(method):
-    mdp = MDP.from_functions(2, lambda s: [], lambda s, a: [], terminal=[0, 1])
+    mdp = MDP.from_functions(2, lambda s: [], lambda s, a: [], terminal=np.ones(2, bool))
     solution = solve(mdp, 0.9, method=method)
     assert solution.converged
     assert solution.value.tolist() == [0, 0]

@@ -236,7 +236,8 @@ HALF = np.full((2, 2, 2), 0.5)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MDP.from_dense(HALF.astype(np.float32), np.zeros(2)), r"probability must be float64 \[S, A, S\], got float32"),
+        (lambda: MDP.from_dense(HALF.astype(complex), np.zeros(2)), r"probability must be float64 \[S, A, S\], got complex128"),
+        (lambda: MDP.from_dense([[[1.0], [0.5, 0.5]]], np.zeros(1)), r"probability must be float64 \[S, A, S\], got list"),
         (lambda: MDP.from_dense(HALF[0], np.zeros(2)), r"probability must be float64 \[S, A, S\], got float64 \[2, 2\]"),
         (lambda: MDP.from_dense(HALF, np.zeros(3)), r"reward must be float64 \[2\], \[2, 2\] or \[2, 2, 2\], got float64 \[3\]"),
         (lambda: MDP.from_dense(HALF, np.zeros(2), discount=HALF[0]), r"discount must be float64 \[2, 2, 2\]"),

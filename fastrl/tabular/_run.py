@@ -41,7 +41,8 @@ class Run:
             raise ValueError(f"solve: max_iter must be >= 1, got {max_iter}")
         if not num_threads >= 1:
             raise ValueError(f"solve: num_threads must be >= 1, got {num_threads}")
-        self.mdp, self.gamma, self.eps, self.max_iter = mdp, float(gamma), float(eps), max_iter
+        self.mdp, self.gamma, self.eps = mdp, float(gamma), float(eps)
+        self.max_iter = int(min(max_iter, 2**53))  # infinity among them
         self.num_threads, self.callback = num_threads, callback
         self.of: Bellman = bellman(mdp)
         self.iterations = 0.0
@@ -62,6 +63,8 @@ class Run:
         """
         self.trace.append(Iteration(len(self.trace) + 1, perf_counter() - self.start, error, switched))
         stopped = self.callback is not None and self.callback(self.trace[-1]) is True
+        if self.callback is not None:
+            bellman(self.mdp)  # raises if it has put states out of range
         if error > self.eps and (stopped or self.left == 0):
             raise Stopped
 
