@@ -221,7 +221,12 @@ def test_arrays_that_no_one_can_write_into_are_checked_once():
         for name in ("probability", "reward", "weight", "pair_offset", "action"):
             with pytest.raises(ValueError, match="read-only"):
                 getattr(process, name)[0] = 0
-    assert bellman(zoo.forest()) is not None
+    cube = P.copy()
+    cube.flags.writeable = False
+    reward = R.astype(float)
+    reward.flags.writeable = False
+    closed = MDP.from_dense(cube, reward)
+    assert bellman(closed) is bellman(closed)
 
 
 def test_processes_of_any_class():

@@ -142,13 +142,14 @@ def of_pairs(
         raise ValueError(f"MDP: state must be in [0, {states}) and not decrease")
     parts: dict[str, Any]
     by_outcome: Floats | None
+    pair: Any = None
     if _is_sparse(probability):
         matrix = _canonical("probability", probability)
         names = {"probability": "data", "offset": "indptr", "next_state": "indices"}
         parts = {name: np.ascontiguousarray(getattr(matrix, of)) for name, of in names.items()}
         by_outcome, factor = (_aligned(*x, matrix) for x in (("reward", reward), ("discount", discount)))
-        pair = np.repeat(np.arange(pairs), np.diff(matrix.indptr))
-        renormalise(probability.dtype, parts["probability"], pair, pairs)
+        if by_outcome is not None or probability.dtype != np.float64:
+            pair = np.repeat(np.arange(pairs), np.diff(matrix.indptr))
     else:
         parts = {"probability": shaped("probability", probability, (pairs, states))}
         by_outcome, factor = (
@@ -157,13 +158,12 @@ def of_pairs(
         )
         if discount is not None and factor is None:
             raise TypeError(f"MDP: discount must be float64 [L, S], got {describe(discount)}")
-        pair = None
-        renormalise(probability.dtype, parts["probability"], pair, pairs)
+    renormalise(probability.dtype, parts["probability"], pair, pairs)
     pair_offset = np.searchsorted(state, np.arange(states + 1)).astype(np.int64)
     seal(pair_offset)
     if by_outcome is None:
         mean, variance = shaped("reward", reward, (pairs,)), None
-    elif pair is None:
+    elif "offset" not in parts:
         mean, by_outcome, variance = moments_dense(parts["probability"], by_outcome)
     else:
         mean, variance = moments(pair, parts["probability"], by_outcome, pairs)
