@@ -19,14 +19,19 @@ def tolerance(dtype: np.dtype[Any]) -> float:
     return TOLERANCE if dtype.kind != "f" else min(max(TOLERANCE, 16 * float(np.finfo(dtype).eps)), 1e-5)
 
 
+def array_of(x: Any) -> NDArray[Any]:
+    """An array; of what cannot be one, as rows of different lengths, one of dtype object without axes."""
+    try:
+        return np.asarray(x)
+    except (TypeError, ValueError, RuntimeError):
+        return np.asarray(None)
+
+
 def floats(name: str, x: Any, dims: str) -> NDArray[np.float64]:
     """float64 of floats, integers or bools, in arrays or lists; a float64 array itself."""
     if isinstance(x, np.ndarray) and x.dtype == np.float64:
         return x
-    try:
-        array = np.asarray(x)
-    except (TypeError, ValueError, RuntimeError):
-        array = np.asarray(None)
+    array = array_of(x)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"MDP: {name} must be float64 {dims}, got {describe(x)}")
     return array.astype(np.float64)
@@ -64,12 +69,12 @@ def mask(name: str, given: Any, states: int) -> NDArray[np.bool_] | None:
     """bool [S] from a mask or from indices; always an array of its own."""
     if given is None:
         return None
-    array = np.asarray(given)
+    array = array_of(given)
     if array.dtype == np.bool_ and array.shape == (states,):
         found = array.copy()
         seal(found)
         return found
-    if array.size == 0:
+    if array.shape == (0,):
         return None
     if array.dtype.kind not in "iu" or array.ndim > 1:
         raise TypeError(f"MDP: {name} must be bool [{states}] or indices of states, got {describe(given)}")
@@ -102,7 +107,7 @@ def distribution(given: Any, states: int) -> NDArray[np.float64] | None:
 
 def integers(name: str, x: Any, size: int, dims: str) -> NDArray[np.int64]:
     """int64 [size] of integers; nothing of any dtype is none of them."""
-    array = np.asarray(x)
+    array = array_of(x)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"MDP: {name} must be integers {dims}, got {describe(x)}")
     if array.shape != (size,):

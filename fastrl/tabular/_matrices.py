@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular._check import distribution, dtype_of, floats, integers, mask, renormalise, seal
+from fastrl.tabular._check import array_of, distribution, dtype_of, floats, integers, mask, renormalise, seal
 from fastrl.tabular._moments import moments, moments_dense
 from fastrl.tabular._outcomes import of_outcomes
 
@@ -101,7 +101,7 @@ def require_matrix(given: Any, num_states: int | None) -> Any:
         return _rows("probability", given, num_states)
     if num_states is not None:
         raise ValueError("MDP: num_states must be None where probability is a matrix, which tells it")
-    matrix = given if _is_sparse(given) else np.asarray(given)
+    matrix = given if _is_sparse(given) else array_of(given)
     if not _is_sparse(given) and matrix.dtype.kind not in "fiub":
         raise TypeError(f"MDP: probability must be a sparse or float64 matrix [L, S], got {describe(given)}")
     if matrix.ndim != 2:
@@ -153,7 +153,7 @@ def of_pairs(
     else:
         parts = {"probability": shaped("probability", probability, (pairs, states))}
         by_outcome, factor = (
-            None if x is None or np.ndim(x) == 1 else shaped(name, x, (pairs, states))
+            None if x is None or array_of(x).ndim == 1 else shaped(name, x, (pairs, states))
             for name, x in (("reward", reward), ("discount", discount))
         )
         if discount is not None and factor is None:
@@ -185,6 +185,9 @@ def of_matrices(
     cls: "type[MDP]", probabilities: Sequence[Any], reward: Any, terminal: Any, initial: Any
 ) -> "MDP":
     """See ``MDP.from_matrices``."""
+    if not _is_list(probabilities):
+        given = describe(probabilities)
+        raise TypeError(f"MDP: probabilities must hold a matrix for each action, got {given}")
     if not len(probabilities):
         raise ValueError("MDP: probabilities must hold a matrix for each action, got none")
     matrices = [_square("probabilities", matrix) for matrix in probabilities]
@@ -199,18 +202,18 @@ def of_matrices(
     sizes = [len(row) for row, _, _ in coordinates]
     state, next_state, probability = (np.concatenate(x) for x in zip(*coordinates, strict=True))
     action = np.repeat(np.arange(len(matrices)), sizes)
-    table = reward.toarray() if _is_sparse(reward) else reward
-    if _is_sparse(reward) or not _holds_matrices(reward):
-        table = floats("reward", table, "[S], [S, A] or [A, S, S]")
-        table = table[:, None] if table.ndim == 1 else table
-        wide = 1 if table.ndim == 2 and table.shape[1] == 1 else len(matrices)
-        each = np.broadcast_to(shaped("reward", table, (states, wide)), (states, len(matrices)))
-        each = each[state, action]
+    if not _holds_matrices(reward):
+        each = _table(reward, states, len(matrices))[state, action]
     elif len(reward) == len(matrices):
-        by_action = [_square("reward", matrix) for matrix in reward]
-        parts = [
-            _at("reward", m, row, column) for m, (row, column, _) in zip(by_action, coordinates, strict=True)
-        ]
+        parts = []
+        for a, (row, column, _) in enumerate(coordinates):
+            matrix = _square("reward", reward[a])
+            if matrix.shape != (states, states):
+                raise ValueError(
+                    f"MDP: reward must be matrices [{states}, {states}], "
+                    f"got {list(matrix.shape)} of action {a}"
+                )
+            parts.append(_at("reward", matrix, row, column))
         each = np.concatenate(parts)
     else:
         raise ValueError(f"MDP: reward must hold {len(matrices)} matrices, got {len(reward)}")
@@ -224,21 +227,33 @@ def _is_sparse(x: Any) -> bool:
 
 def _holds_matrices(reward: Any) -> bool:
     """Whether rewards are a matrix an action, not an array [S] or [S, A]."""
-    return (
-        hasattr(reward, "__len__") and len(reward) > 0 and (_is_sparse(reward[0]) or np.ndim(reward[0]) == 2)
-    )
+    if not _is_list(reward) or not len(reward):
+        return False
+    return _is_sparse(reward[0]) or array_of(reward[0]).ndim == 2
+
+
+def _is_list(x: Any) -> bool:
+    return isinstance(x, list | tuple) or (isinstance(x, np.ndarray) and x.ndim > 0)
 
 
 def _square(name: str, matrix: Any) -> Any:
     """A sparse matrix, or an array of numbers."""
     if _is_sparse(matrix):
         return matrix
-    array = np.asarray(matrix)
+    array = array_of(matrix)
     if array.dtype.kind not in "fiub" or array.ndim != 2:
         raise TypeError(
             f"MDP: {name} must be sparse or float64 [S, S] of each action, got {describe(matrix)}"
         )
     return array
+
+
+def _table(reward: Any, states: int, actions: int) -> Floats:
+    """Rewards [S] or [S, A] as [S, A]."""
+    table = floats("reward", reward.toarray() if _is_sparse(reward) else reward, "[S], [S, A] or [A, S, S]")
+    table = table[:, None] if table.ndim == 1 else table
+    wide = 1 if table.ndim == 2 and table.shape[1] == 1 else actions
+    return np.broadcast_to(shaped("reward", table, (states, wide)), (states, actions))
 
 
 def _canonical(name: str, matrix: Any) -> Any:
@@ -270,7 +285,7 @@ def _aligned(name: str, x: Any, matrix: Any) -> Floats | None:
     if isinstance(x, tuple):
         x = _rows(name, x, matrix.shape[1])
     if not _is_sparse(x):
-        if x is not None and np.ndim(x) != 1:
+        if x is not None and array_of(x).ndim != 1:
             raise TypeError(f"MDP: {name} must be sparse as probability is, or [L], got {describe(x)}")
         if x is not None and name == "discount":
             raise TypeError(f"MDP: discount must be sparse as probability is, got {describe(x)}")

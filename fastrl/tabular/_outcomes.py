@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular._check import distribution, dtype_of, floats, integers, mask, renormalise, seal
+from fastrl.tabular._check import array_of, distribution, dtype_of, floats, integers, mask, renormalise, seal
 from fastrl.tabular._moments import moments, sums
 
 if TYPE_CHECKING:
@@ -23,10 +23,14 @@ def of_outcomes(
 ) -> "MDP":
     """See ``MDP.from_outcomes``."""
     names = ("state", "action", "next_state", "reward", "probability", "terminated", "discount")
+    if array_of(columns[0]).ndim != 1:
+        raise TypeError(f"MDP: state must be integers [K], got {describe(columns[0])}")
+    if num_states is not None and not isinstance(num_states, int | np.integer):
+        raise TypeError(f"MDP: num_states must be an integer, got {describe(num_states)}")
     size = len(columns[0])
     given = dict(zip(names, columns, strict=True))
     for name, x in given.items():
-        if x is not None and np.shape(x) != (size,):
+        if x is not None and array_of(x).shape != (size,):
             raise ValueError(f"MDP: {name} must be [{size}] as state is, got {describe(x)}")
     state, action, next_state = (integers(name, given[name], size, "[K]") for name in names[:3])
     reward, probability = (floats(name, given[name], "[K]") for name in names[3:5])

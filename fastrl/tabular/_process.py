@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular._check import TOLERANCE, renormalise
+from fastrl.tabular._check import TOLERANCE, array_of, renormalise
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -37,7 +37,7 @@ def probabilities(op: str, mdp: "MDP", policy: Any) -> Floats:
     Raises:
         TypeError, ValueError: it is none of these, or takes an action that a state lacks.
     """
-    given = np.asarray(policy)
+    given = array_of(policy)
     states, actions, pairs = mdp.num_states, mdp.num_actions, mdp.num_pairs
     alive = np.ones(states, np.bool_) if mdp.terminal is None else ~mdp.terminal
     acting = alive[mdp.state]
