@@ -1,6 +1,8 @@
 """Certified bounds against rational arithmetic, gamma and weights near 1, and where float64 ends."""
 
 import warnings
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fastrl.kernels.tabular import bellman
-from fastrl.tabular import MDP, evaluate, solve, zoo
+from fastrl.tabular import MDP, average_reward, evaluate, solve, zoo
 
 METHODS = [
     "auto",
@@ -192,3 +194,26 @@ def test_krylov_where_it_has_no_next_step():
     found = evaluate(mdp, np.zeros(3, np.int64), 0.75, method="krylov")
     assert found.converged
     np.testing.assert_allclose(found.value, [8, 7, 7])
+
+
+@given(st.floats(0.05, 1), st.floats(0.05, 1), st.floats(-1, 1), st.sampled_from([1.0, 1e9, 1e-200, 1e300]))
+@settings(max_examples=100, deadline=None)
+def test_bounds_of_gains_hold_to_the_last_bit(go, come, other, scale):
+    rows, reward = np.array([[[1 - go, go]], [[come, 1 - come]]]), np.array([[1.0], [other]]) * scale
+    found = average_reward(MDP.from_dense(rows, reward), eps=1e-17 * scale, max_iter=2000)
+    away, back = (
+        Fraction(row[k]) / sum(map(Fraction, row)) for row, k in zip(rows[:, 0], (1, 0), strict=True)
+    )
+    gain = (back * Fraction(reward[0, 0]) + away * Fraction(reward[1, 0])) / (away + back)
+    assert Fraction(found.lower) <= gain <= Fraction(found.upper)
+    assert found.upper - found.lower <= 1e-12 * scale
+
+
+def test_a_gain_that_rounding_hides_is_not_waited_for():
+    mdp = zoo.garnet(60, 3, 4)
+    found = average_reward(replace(mdp, reward=mdp.reward * 1e9))
+    assert found.iterations < 1000
+    assert not found.converged
+    assert found.upper - found.lower < 1e-4
+    with pytest.raises(ValueError, match=r"average_reward: relative values must stay below 1.8e\+308"):
+        average_reward(MDP.from_dense(np.eye(2).reshape(2, 1, 2), np.array([1e308, -1e308])), step=1.0)
