@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
 from fastrl.tabular._check import array_of, distribution, dtype_of, floats, integers, mask, renormalise, seal
-from fastrl.tabular._moments import moments, sums
+from fastrl.tabular._moments import likeliest, moments, sums
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -58,7 +58,7 @@ def of_outcomes(
     by_outcome = _mean_of(reward, probability, entry, total)
     factor = _mean_of(factor, probability, entry, total)
     mean, variance = moments(pair, probability, reward, pairs)
-    varied = bool((by_outcome != mean[pair[new]]).any())
+    varied = bool((by_outcome != mean[pair[new]])[total > 0].any())
     offset = np.append(np.searchsorted(pair[new], np.arange(pairs)), entries).astype(np.int32)
     pair_offset = np.searchsorted(state[new_pair], np.arange(states + 1)).astype(np.int64)
     follows, action = next_state[new].astype(np.int32), action[new_pair]
@@ -166,7 +166,8 @@ def to_transitions(mdp: "MDP") -> dict[int, dict[int, list[tuple[float, int, flo
 
 def _mean_of(x: Floats, probability: Floats, entry: NDArray[np.int64], total: Floats) -> Floats:
     """Mean of ``x`` over the outcomes that make up each entry; of one, or of equals, it is exact."""
-    first = x[np.searchsorted(entry, np.arange(len(total)))]
+    first = likeliest(entry, probability, x, len(total))
     with np.errstate(invalid="ignore"):  # of infinities, which are refused later
-        spread = sums(entry, probability * np.where(x == first[entry], 0.0, x - first[entry]), len(total))
+        beyond = np.where((probability > 0) & (x != first[entry]), x - first[entry], 0.0)
+        spread = sums(entry, probability * beyond, len(total))
     return first + np.divide(spread, total, out=np.zeros_like(total), where=total > 0)

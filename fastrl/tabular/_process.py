@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
 from fastrl.tabular._check import TOLERANCE, array_of, renormalise
+from fastrl.tabular.bounds import SHARP, Blur
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -26,6 +27,8 @@ class Process:
     weight: Floats
     reward: Floats
     terminal: NDArray[np.bool_] | None
+    blur: Blur = SHARP
+    """How far weights and rewards are rounded."""
 
 
 def probabilities(op: str, mdp: "MDP", policy: Any) -> Floats:
@@ -79,18 +82,27 @@ def of_policy(mdp: "MDP", policy: Floats) -> Process:
     reward: Floats = np.bincount(mdp.state, np.where(policy > 0, policy * mdp.reward, 0.0), states).astype(
         float
     )
-    each = np.arange(states + 1, dtype=np.int64)
+    each, blur = np.arange(states + 1, dtype=np.int64), _blur(mdp, policy)
     if mdp.offset is None or mdp.next_state is None:
         weight = np.zeros((states, states))
         for pair in np.flatnonzero(policy):
             weight[mdp.state[pair]] += policy[pair] * mdp.weight[pair]
-        return Process(states, each, None, None, weight, reward, mdp.terminal)
+        return Process(states, each, None, None, weight, reward, mdp.terminal, blur)
     lengths = np.diff(mdp.offset)
     kept = np.repeat(policy > 0, lengths)
     weight = (mdp.weight * np.repeat(policy, lengths))[kept]
     counts = np.bincount(mdp.state, np.where(policy > 0, lengths, 0), states)
     offset = np.concatenate([[0], np.cumsum(counts)]).astype(mdp.offset.dtype)
-    return Process(states, each, offset, mdp.next_state[kept], weight, reward, mdp.terminal)
+    return Process(states, each, offset, mdp.next_state[kept], weight, reward, mdp.terminal, blur)
+
+
+def _blur(mdp: "MDP", policy: Floats) -> Blur:
+    """Of what ``policy`` [L] mixes; what it takes for sure is exact."""
+    mixed = (policy != 0) & (policy != 1)
+    if not mixed.any():
+        return SHARP
+    most = int(np.bincount(mdp.state[mixed]).max()) + 1  # a product, and sums
+    return Blur(most, float(np.abs(mdp.reward[mixed]).max()))
 
 
 def of_pairs(mdp: "MDP", kept: NDArray[np.bool_], reward: Floats) -> Process:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels.tabular import backup
+from fastrl.tabular.bounds import error_of
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -70,7 +71,7 @@ class Solution:
     @property
     def error(self) -> float:
         """``value`` is within this of V*."""
-        return float((self.upper - self.lower).max() / 2)
+        return error_of(self.value, self.lower, self.upper)
 
     @cached_property
     def q(self) -> Floats:
