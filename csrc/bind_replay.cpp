@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "frame_store.h"
@@ -143,11 +144,12 @@ class PyReplay {
     Batch batch(fields_, "sample", n, out, true, replay_->window() > 1);
     int64_t stored = 0;
     bool drawn = false;
-    guarded<Reading>(n, [&] {
+    guarded<Drawing>(n, [&](Drawing& lock) {
       stored = replay_->stored();
       if (stored == 0 && n > 0) return;
       drawn = n == 0 || replay_->draw(n, {stratified, static_cast<WeightScale>(scale), beta}, batch.index,
                                       batch.weight);
+      lock.finish_drawing();
       if (drawn) replay_->gather(batch.index, n, batch.field.data(), batch.discount);
     });
     if (!drawn && stored > 0) throw py::value_error("sample: a stored priority must be > 0, all are 0");
@@ -186,7 +188,7 @@ class PyReplay {
                     replay_->sequences() == nullptr ? nullptr : &given);
     int64_t stored = 0;
     bool valid = false;
-    guarded<Writing>(n, [&] {
+    guarded<Updating>(n, [&] {
       stored = replay_->stored();
       valid = rows.within(stored);
       if (valid) replay_->set_leaves(rows.data(), leaves.data(), n, largest, given.data());
@@ -211,26 +213,32 @@ class PyReplay {
   int64_t stored() { return looked_at(&Replay::stored); }
   int64_t next_row() { return looked_at(&Replay::next_row); }
   int64_t added() { return looked_at(&Replay::added); }
-  double max_priority() { return looked_at(&Replay::max_priority); }
+  double max_priority() { return looked_at<Drawing>(&Replay::max_priority); }
   int64_t capacity() const { return replay_->capacity(); }
   int64_t bytes() { return looked_at(&Replay::bytes); }
 
  private:
   template <class Lock, class Work>
   void guarded(int64_t rows, Work work) {
+    const auto inside = [&](Lock& lock) {
+      if constexpr (std::is_invocable_v<Work, Lock&>)
+        work(lock);
+      else
+        work();
+    };
     if (rows * row_bytes_ < kReleaseGil) {
-      const Lock lock(lock_, std::try_to_lock);
-      if (lock.owns_lock()) return work();
+      Lock lock(lock_, std::try_to_lock);
+      if (lock.owns_lock()) return inside(lock);
     }
     py::gil_scoped_release release;
-    const Lock lock(lock_);
-    work();
+    Lock lock(lock_);
+    inside(lock);
   }
 
-  template <class Value>
+  template <class Lock = Reading, class Value>
   Value looked_at(Value (Replay::*look)() const) {
     Value result{};
-    guarded<Reading>(0, [&] { result = ((*replay_).*look)(); });
+    guarded<Lock>(0, [&] { result = ((*replay_).*look)(); });
     return result;
   }
 

@@ -5,11 +5,12 @@
 // Fields of few bytes lie together in one record a row, so that a random row costs one or two cache lines;
 // large ones lie in columns of their own, or in a FieldStore that keeps them in another way.
 //
-// The lock. ReplayLock guards a Replay: many may read (draw, gather, look) or one may write. Its order with
-// the GIL: nobody waits for the lock with the GIL held, and nobody waits for the GIL (makes a Python object)
-// with the lock held. So long work goes: release the GIL, take the lock, work, release the lock, take the
-// GIL. Work of a few microseconds may keep the GIL if it gets the lock by try_lock, else it goes the long
-// way. fork() alone waits for it with the GIL, which whoever has the lock can do without.
+// The lock. ReplayLock guards a Replay: many may read (draw, gather, look) or one may write; one may change
+// priorities while others read rows, but not while they draw by priority. Its order with the GIL: nobody
+// waits for the lock with the GIL held, and nobody waits for the GIL (makes a Python object) with the lock
+// held. So long work goes: release the GIL, take the lock, work, release the lock, take the GIL. Work of a
+// few microseconds may keep the GIL if it gets the lock by try_lock, else it goes the long way. fork() alone
+// waits for it with the GIL, which whoever has the lock can do without.
 #pragma once
 
 #include <atomic>
@@ -60,8 +61,8 @@ struct PriorityDraw {
   double beta;
 };
 
-// All member functions need the ReplayLock, those that are const shared, the others alone; except the sizes,
-// which never change.
+// All member functions need the ReplayLock: those that are const Reading, and where they read priorities
+// Drawing; set_leaves() Updating; the others Writing. Except the sizes, which never change.
 class Replay {
  public:
   Replay(const ReplayOptions& options, std::vector<ReplayField> fields,

@@ -2,7 +2,6 @@
 
 #include <cstring>
 #include <limits>
-#include <shared_mutex>
 #include <string>
 
 #include "new_array.h"
@@ -62,9 +61,10 @@ ReplayRows sample_sequences(const ReplayParts& parts, py::handle batch_size, py:
   bool drawn = false;
   {
     const py::gil_scoped_release release;
-    const std::shared_lock<ReplayLock> lock(parts.lock);
+    Drawing lock(parts.lock);
     const PriorityDraw how{stratified, static_cast<WeightScale>(scale), beta};
     drawn = n == 0 || (parts.replay.stored() > 0 && parts.replay.draw(n, how, start, weight));
+    lock.finish_drawing();
     if (drawn) {
       starts->expand(start, n, parts.replay.flags(), row.data(), mask, is_first);
       parts.replay.gather_steps(row.data(), length * n, to.data());
