@@ -320,9 +320,8 @@ void register_replay(py::module_& m) {
       .def("keep_sequences", [](PyReplay& self, int64_t length, int64_t stride,
                                 int ends) { keep_sequences(self.parts(), length, stride, ends); })
       .def("sample_sequences",
-           [](PyReplay& self, py::handle batch_size, py::handle beta, bool stratified, int scale) {
-             return sample_sequences(self.parts(), batch_size, beta, stratified, scale);
-           })
+           [](PyReplay& self, py::handle batch_size, py::handle out, py::handle beta, bool stratified,
+              int scale) { return sample_sequences(self.parts(), batch_size, out, beta, stratified, scale); })
       .def("outline", [](PyReplay& self) { return replay_outline(self.parts()); })
       .def("rows", [](PyReplay& self, int64_t added, int64_t first,
                       int64_t last) { return replay_rows(self.parts(), added, first, last); })

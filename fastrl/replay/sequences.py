@@ -100,7 +100,13 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
         return self._core.add(fields, None)
 
     def sample(  # type: ignore[override]
-        self, batch_size: int, beta: float = 0.4, *, time_major: bool = True, output: str = "numpy"
+        self,
+        batch_size: int,
+        beta: float = 0.4,
+        *,
+        time_major: bool = True,
+        out: dict[str, Any] | None = None,
+        output: str = "numpy",
     ) -> dict[str, Any]:
         """Sequences: each field [length, batch_size, *shape], and bools ``mask`` and ``is_first``.
 
@@ -110,17 +116,19 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
             batch_size: how many, >= 0.
             beta: exponent β >= 0 of the weights.
             time_major: False: [batch_size, length, ...], views of the same memory.
-            output: ``"numpy"`` or ``"torch"``.
+            out: arrays or CPU tensors, pinned or not, of the names, dtypes and shapes that are returned
+                time-major, C-contiguous: to be written and returned.
+            output: ``"numpy"`` or ``"torch"``, without ``out``.
 
         Raises:
-            TypeError, ValueError: no sequence is stored, or all their priorities are 0; nothing is drawn.
+            TypeError, ValueError: no sequence is stored, all their priorities are 0, or ``out`` does not fit;
+                nothing is drawn.
         """
-        torch = output != "numpy" and wants_torch(output, None)
-        batch = self._core.sample_sequences(batch_size, beta, self._stratified, self._scale)
-        for name, values in batch.items():
-            if name not in ("indexes", "weights"):
-                steps = values.reshape(self.length, batch_size, *values.shape[1:])
-                batch[name] = steps if time_major else steps.swapaxes(0, 1)
+        torch = output != "numpy" and wants_torch(output, out)
+        batch = self._core.sample_sequences(batch_size, out, beta, self._stratified, self._scale)
+        if not time_major:
+            of_steps = batch.keys() - {"indexes", "weights"}
+            batch = {name: x.swapaxes(0, 1) if name in of_steps else x for name, x in batch.items()}
         return as_torch(batch) if torch else batch
 
     def update_priorities(self, indexes: Any, priorities: Any) -> None:
