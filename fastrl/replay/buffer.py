@@ -280,8 +280,7 @@ class ReplayBuffer:
             raise ValueError(
                 f"load_state: state must have {', '.join(sorted(_STATE))}, got {describe(state)}"
             )
-        if state["config"] != self._config():
-            raise ValueError(f"load_state: config must be {self._config()}, got {state['config']}")
+        self._require_config("load_state", state["config"])
         largest, fields = state["max_priority"], state["fields"]
         if not isinstance(largest, int | float | np.floating | np.integer):
             raise TypeError(f"load_state: max_priority must be a number, got {describe(largest)}")
@@ -299,12 +298,16 @@ class ReplayBuffer:
         )
 
     def save(self, path: Path | str) -> Path:
-        """Write :meth:`state` to a folder with checksums, replacing an older save there; its absolute path.
+        """Write the buffer to a folder with checksums, replacing an older save there; its absolute path.
+
+        Each frame once; of a buffer that keeps frames, nothing may be added meanwhile.
 
         Raises:
             CheckpointError: it cannot be written; an older one is as it was.
+            RuntimeError: rows were added; an older one is as it was.
         """
-        return checkpoint.save_folder(path, self.state(), algorithm=type(self).__name__)
+        state = self._state_of_frames() if self.frames else self.state()
+        return checkpoint.save_folder(path, state, algorithm=type(self).__name__)
 
     def load(self, path: Path | str) -> Self:
         """Become the buffer that was saved; see :meth:`load_state`. No code is run from the files.
@@ -313,7 +316,13 @@ class ReplayBuffer:
             CheckpointError: nothing there, damaged, or of another kind of buffer; nothing is changed.
             TypeError, ValueError: as :meth:`load_state`.
         """
-        self.load_state(checkpoint.read(path, algorithm=type(self).__name__).state)
+        state = checkpoint.read(path, algorithm=type(self).__name__).state
+        if "contents" in state:
+            self._require_config("load", state["config"])
+            self._saved = None
+            shards.put(self, state["contents"])
+        else:  # without frames, or from before they were written once
+            self.load_state(state)
         return self
 
     def save_shards(self, path: Path | str) -> Path:
@@ -336,6 +345,13 @@ class ReplayBuffer:
         """
         shards.load(self, path)
         return self
+
+    def _state_of_frames(self) -> dict[str, Any]:
+        return {"config": self._config(), "contents": shards.contents(self)}
+
+    def _require_config(self, op: str, given: Any) -> None:
+        if given != self._config():
+            raise ValueError(f"{op}: config must be {self._config()}, got {given}")
 
     def _config(self) -> dict[str, Any]:
         return {
