@@ -46,6 +46,10 @@ class ReplayBuffer:
     2018, equation 7.1; at truncation, Pardo et al. 2018, Time limits in reinforcement learning.
     """
 
+    _reserved: Sequence[str] = RESERVED  # what no field may be called
+    _flat = False  # rows are whatever has as many elements
+    _priorities: tuple[float, float, bool] | None = None  # alpha, eps, of new rows as the largest stored
+
     def __init__(
         self,
         size: int,
@@ -80,30 +84,13 @@ class ReplayBuffer:
             TypeError, ValueError: an argument that will not do.
             MemoryError: the buffer does not fit in memory.
         """
-        shared = (next_of, stack_compress)
-        self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, None, flat=False)
-
-    _reserved: Sequence[str] = RESERVED  # what no field may be called
-
-    def _make(
-        self,
-        size: int,
-        env_dict: Mapping[str, Mapping[str, Any]],
-        num_envs: int,
-        Nstep: Mapping[str, Any] | None,
-        shared: tuple[str | Sequence[str] | None, str | Sequence[str] | None],
-        default_dtype: DTypeLike,
-        seed: int | None,
-        priorities: tuple[float, float, bool] | None,
-        *,
-        flat: bool,
-    ) -> None:
         size, self.num_envs = integer("size", size), integer("num_envs", num_envs)
         if self.num_envs < 1 or not self.num_envs <= size <= 2**31:
             raise ValueError(
                 f"replay: size must be in [num_envs = {num_envs}, 2^31], num_envs >= 1, got {size}"
             )
-        self.fields, self.frames = parse_frames(parse_fields(env_dict, default_dtype), env_dict, *shared)
+        fields = parse_fields(env_dict, default_dtype)
+        self.fields, self.frames = parse_frames(fields, env_dict, next_of, stack_compress)
         self.n_step = parse_n_step(Nstep, self.fields)
         returned = ("discount",) if self.n_step.size > 1 else ()
         require_names(self.fields, (*self._reserved, *returned))
@@ -123,14 +110,14 @@ class ReplayBuffer:
             raise ValueError(f"replay: seed must be in [0, 2^64), got {seed}")
         self._saved: tuple[str, str] | None = None  # where to, and what: see shards.py
         self._row_bytes = row_bytes(self.fields, self.frames)
-        row = self._row_bytes + 1 + (20 if priorities else 0)
+        row = self._row_bytes + 1 + (20 if self._priorities else 0)
         require_memory(f"replay: a buffer of {size:,} rows of {row:,} bytes", size * row)
         self._arguments = (
             [
                 (field.name, field.dtype.name, field.shape, at.get(field.name, "first"))
                 for field in self.fields
             ],
-            (terminated, truncated, self.n_step.size, self.n_step.gamma, seed, priorities, flat),
+            (terminated, truncated, self.n_step.size, self.n_step.gamma, seed, self._priorities, self._flat),
         )
         self._size = size
         self._begin()

@@ -68,13 +68,21 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             TypeError, ValueError: an argument that will not do.
             MemoryError: the buffer does not fit in memory.
         """
-        options = self._prioritize(alpha, eps, stratified, normalize, new_priority)
-        shared = (next_of, stack_compress)
-        self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, options, flat=False)
+        self._prioritize(alpha, eps, stratified, normalize, new_priority)
+        super().__init__(
+            size,
+            env_dict,
+            num_envs=num_envs,
+            Nstep=Nstep,
+            next_of=next_of,
+            stack_compress=stack_compress,
+            default_dtype=default_dtype,
+            seed=seed,
+        )
 
     def _prioritize(
         self, alpha: float, eps: float, stratified: bool, normalize: str | None, new_priority: str
-    ) -> tuple[float, float, bool]:
+    ) -> None:
         for name, value in (("alpha", alpha), ("eps", eps)):
             if not 0 <= number(name, value) < math.inf:
                 raise ValueError(f"replay: {name} must be finite and >= 0, got {value}")
@@ -83,7 +91,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self.alpha, self.eps = float(alpha), float(eps)
         self._stratified, self._scale = bool(stratified), _SCALES.index(normalize)
         self._new_priority = new_priority
-        return self.alpha, self.eps, new_priority == "stored"
+        self._priorities = (self.alpha, self.eps, new_priority == "stored")
 
     def add(self, /, *, priorities: Any = None, **fields: Any) -> int:
         """Store transitions; the row of the first. See :meth:`ReplayBuffer.add`.

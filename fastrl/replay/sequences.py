@@ -83,9 +83,20 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
         for name, steps in (("length", self.length), ("stride", self.stride)):
             if not 1 <= steps <= 2**31:
                 raise ValueError(f"replay: {name} must be in [1, 2^31], got {steps}")
-        options = self._prioritize(alpha, eps, stratified, normalize, new_priority)
-        shared = (next_of, stack_compress)
-        self._make(size, env_dict, num_envs, None, shared, default_dtype, seed, options, flat=False)
+        super().__init__(
+            size,
+            env_dict,
+            alpha=alpha,
+            eps=eps,
+            num_envs=num_envs,
+            next_of=next_of,
+            stack_compress=stack_compress,
+            default_dtype=default_dtype,
+            seed=seed,
+            stratified=stratified,
+            normalize=normalize,
+            new_priority=new_priority,
+        )
 
     def _begin(self) -> None:
         super()._begin()
