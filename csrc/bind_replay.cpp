@@ -178,20 +178,24 @@ class PyReplay {
     return Fields(batch.finished());
   }
 
-  void update_priorities(py::handle indexes, py::handle priorities) {
+  // since: None, or rows are passed over that were written when so many had been added, or later
+  void update_priorities(py::handle indexes, py::handle priorities, py::handle since) {
+    const int64_t before = since.is_none()
+                               ? Replay::kAnyTime
+                               : integer("update_priorities", "since", since, 0, Replay::kAnyTime);
     const Rows rows("update_priorities", indexes);
     const int64_t n = rows.count();
     Scratch<double> leaves(n);
     double largest = 0;
-    std::vector<double> given;  // asked for with sequences only
-    read_priorities("update_priorities", priorities, n, leaves.data(), &largest,
-                    replay_->sequences() == nullptr ? nullptr : &given);
+    std::vector<double> given;  // asked for where some may be passed over
+    const bool all = replay_->sequences() == nullptr && before == Replay::kAnyTime;
+    read_priorities("update_priorities", priorities, n, leaves.data(), &largest, all ? nullptr : &given);
     int64_t stored = 0;
     bool valid = false;
     guarded<Updating>(n, [&] {
       stored = replay_->stored();
       valid = rows.within(stored);
-      if (valid) replay_->set_leaves(rows.data(), leaves.data(), n, largest, given.data());
+      if (valid) replay_->set_leaves(rows.data(), leaves.data(), n, largest, given.data(), before);
     });
     if (!valid) rows.refuse("update_priorities", stored);
   }

@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -104,8 +105,11 @@ class Replay {
   uint8_t largest_flag() const { return starts_ == nullptr ? kEnds : kEnds | kFirst | kStart; }
 
   // Leaves of stored rows, largest: the largest priority among them. With sequences, those of rows that begin
-  // none are passed over, and the largest is found among the others' priorities.
-  void set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest, const double* priority);
+  // none are passed over; with `since`, those of rows written when so many had been added, or later. Then the
+  // largest is found among the others' priorities.
+  void set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest, const double* priority,
+                  int64_t since = kAnyTime);
+  static constexpr int64_t kAnyTime = std::numeric_limits<int64_t>::max();
   // Whether a leaf can be made of it, and of a new row's priority.
   bool valid_priority(double priority) const;
   bool to_leaves(const float* priority, int64_t n, double* leaf, double* largest) const;

@@ -325,6 +325,10 @@ def test_a_row_that_begins_no_sequence_changes_nothing() -> None:
     assert buffer.get_max_priority() == 3
     buffer.update_priorities(np.array([7]), np.array([500.0], np.float32))
     assert buffer.get_max_priority() == 3
+    since = buffer.get_added_size()
+    buffer.add(x=8, done=0)
+    buffer.update_priorities([0, 1], [500.0, 4.0], since=since)
+    assert buffer.get_max_priority() == 4
 
 
 def test_wrong_calls_are_refused() -> None:

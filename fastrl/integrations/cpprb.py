@@ -220,11 +220,9 @@ class PrioritizedReplayBuffer(_AsCpprb, replay.PrioritizedReplayBuffer):
             self._sampled_at = self._core.added
         return replay.PrioritizedReplayBuffer.sample(self, batch_size, beta, out=out, output=output)
 
-    def update_priorities(self, indexes: Any, priorities: Any) -> None:
+    def update_priorities(  # type: ignore[override]
+        self, indexes: Any, priorities: Any
+    ) -> None:
         """Give rows new priorities; see :meth:`fastrl.replay.PrioritizedReplayBuffer.update_priorities`."""
-        rows, values = np.ravel(indexes), np.ravel(priorities)
-        if self._check_for_update and rows.shape == values.shape:
-            since = self._core.added - self._sampled_at
-            kept = (rows.astype(np.int64) - self._sampled_at) % self.get_buffer_size() >= since
-            rows, values = rows[kept], values[kept]
-        super().update_priorities(rows, values)
+        since = self._sampled_at if self._check_for_update else None
+        super().update_priorities(np.ravel(indexes), np.ravel(priorities), since=since)

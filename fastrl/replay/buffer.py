@@ -235,6 +235,10 @@ class ReplayBuffer:
         """The row that :meth:`add` writes next."""
         return self._core.next_row
 
+    def get_added_size(self) -> int:
+        """Rows ever added, since :meth:`clear` if that was called."""
+        return self._core.added
+
     def get_all_transitions(self) -> dict[str, NDArray[Any]]:
         """Copies of all rows as they were added, by row number."""
         batch = self._core.gather(np.arange(len(self)), False)

@@ -127,20 +127,22 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         batch = self._core.sample_prioritized(batch_size, out, beta, self._stratified, self._scale)
         return as_torch(batch) if torch else batch
 
-    def update_priorities(self, indexes: Any, priorities: Any) -> None:
+    def update_priorities(self, indexes: Any, priorities: Any, *, since: int | None = None) -> None:
         """Give rows new priorities; of a row named twice, the last counts.
 
-        Rows are told by number: one that was added since over one that was drawn gets the priority.
+        Rows are told by number: one that was added since over one that was drawn gets the priority, unless
+        ``since`` says when that was.
 
         Args:
             indexes: integers [B], as ``sample`` returned them.
             priorities: float [B], finite and >= 0.
+            since: :meth:`get_added_size` of before they were drawn: rows added since then are passed over.
 
         Raises:
             TypeError, ValueError, IndexError: a row that is not stored, a priority that will not do; nothing
                 is changed.
         """
-        self._core.update_priorities(indexes, priorities)
+        self._core.update_priorities(indexes, priorities, since)
 
     def get_max_priority(self) -> float:
         """The largest priority ever given, at least 1."""

@@ -142,7 +142,7 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
             batch = {name: x.swapaxes(0, 1) if name in of_steps else x for name, x in batch.items()}
         return as_torch(batch) if torch else batch
 
-    def update_priorities(self, indexes: Any, priorities: Any) -> None:
+    def update_priorities(self, indexes: Any, priorities: Any, *, since: int | None = None) -> None:
         """Give sequences new priorities, by the rows where they begin; of one named twice, the last counts.
 
         Rows that have been overwritten since they were drawn, and begin no sequence now, are passed over.
@@ -150,12 +150,13 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
         Args:
             indexes: integers [B], as ``sample`` returned them.
             priorities: float [B], finite and >= 0.
+            since: :meth:`get_added_size` of before they were drawn: rows added since then are passed over.
 
         Raises:
             TypeError, ValueError, IndexError: a row that is not stored, a priority that will not do; nothing
                 is changed.
         """
-        super().update_priorities(indexes, priorities)
+        super().update_priorities(indexes, priorities, since=since)
 
     def _config(self) -> dict[str, Any]:
         return {**super()._config(), "sequences": [self.length, self.stride, self.ends]}
