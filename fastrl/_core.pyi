@@ -381,8 +381,9 @@ class Replay:
         self,
         arg0: typing.Any,
         arg1: typing.Any,
-        arg2: bool,
-        arg3: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.Any,
+        arg3: bool,
+        arg4: typing.SupportsInt | typing.SupportsIndex,
     ) -> dict[str, typing.Any]: ...
     def state(
         self,
@@ -392,7 +393,9 @@ class Replay:
         typing.Any,
         dict[str, typing.Any],
     ]: ...
-    def update_priorities(self, arg0: typing.Any, arg1: typing.Any) -> None: ...
+    def update_priorities(
+        self, arg0: typing.Any, arg1: typing.Any, arg2: typing.Any
+    ) -> None: ...
     @property
     def added(self) -> int: ...
     @property
