@@ -229,10 +229,12 @@ def test_occupancy_balances_and_prices_the_policy(process, gamma):
     for _ in range(4000):
         expected, mass = expected + mass, gamma * mass @ weight
     direct = occupancy(mdp, table, gamma, initial=start, method="direct")
-    summed = occupancy(mdp, table, gamma, initial=start, method="iterative")
-    assert summed.converged
-    assert summed.error <= 1e-10
-    for found in (direct, summed):
+    summed, krylov = (occupancy(mdp, table, gamma, initial=start, method=m) for m in ("iterative", "krylov"))
+    for found in (summed, krylov):
+        assert found.converged
+        assert found.error <= 1e-10
+        assert abs(direct.state - found.state).sum() <= found.error + 1e-11
+    for found in (direct, summed, krylov):
         np.testing.assert_allclose(found.state, expected, atol=1e-9)
         assert found.pair @ np.nan_to_num(mdp.reward) == pytest.approx(
             start @ exact_value(process, table, gamma), abs=1e-8
@@ -259,6 +261,33 @@ def test_occupancy_of_a_walk():
     assert short.error == np.inf
 
 
+@pytest.mark.parametrize("gamma", [0.999, 1.0])
+def test_occupancy_of_many_states(gamma):
+    """Where a sum over steps is at 1 % after 1000 of them."""
+    mdp = zoo.garnet(20_000, 1, 5, seed=3)
+    ends = np.ones(mdp.probability.size)
+    ends[mdp.next_state < 4] = 0
+    mdp, policy = replace(mdp, discount=ends), np.zeros(20_000, np.int64)
+    found = occupancy(mdp, policy, gamma, initial=5)
+    assert found.iterations == 0
+    assert found.error <= 1e-9 * found.state.sum()
+    arrivals = np.zeros(20_000)
+    np.add.at(arrivals, mdp.next_state, mdp.weight * np.repeat(found.pair, np.diff(mdp.offset)))
+    np.testing.assert_allclose(found.state, (np.arange(20_000) == 5) + gamma * arrivals, atol=1e-10)
+    loose = occupancy(mdp, policy, gamma, initial=5, eps=0.1)
+    assert loose.converged
+    assert 1e-6 < abs(loose.state - found.state).sum() <= loose.error
+
+
+def test_occupancy_along_a_line():
+    """Krylov's residuals do not fall until the end; a sum over steps is exact."""
+    maze = zoo.maze(["S" + "." * 150] + ["." * 151] * 149 + ["." * 150 + "G"])
+    policy = np.where(np.arange(maze.num_states) % 151 == 150, 1, 2)  # right, then down
+    found = occupancy(maze, policy, 1.0)
+    assert found.converged
+    assert found.state.sum() == pytest.approx(301, abs=1e-9)
+
+
 def test_occupancy_without_an_end():
     up = np.zeros(16, np.int64)  # state 1 bumps into the wall for ever; from 8, state 0 is reached
     assert occupancy(zoo.gridworld(), up, 1.0, initial=8).state.sum() == 3
@@ -271,7 +300,7 @@ def test_episodes_may_end_by_outcomes_alone():
     mdp = MDP.from_outcomes(
         [0, 0], [0, 0], [0, 0], np.ones(2), np.array([0.75, 0.25]), terminated=ends, initial=0
     )
-    for method in ("direct", "iterative"):
+    for method in ("direct", "krylov", "iterative"):
         np.testing.assert_allclose(occupancy(mdp, np.zeros(1, int), 1.0, method=method).state, [4])
     with pytest.raises(ValueError, match="got outcomes with a discount below 1"):
         average_reward(mdp)
@@ -358,7 +387,7 @@ BAD = {
         GRID, np.tile([0.5, 0.5, -0.5, 0.5], (16, 1)), 0.9, initial=1
     ),
     "occupancy: initial must be given": lambda: occupancy(GRID, TABLE, 0.9),
-    "occupancy: method must be one of auto, direct, iterative, got 'lu'": lambda: occupancy(
+    "occupancy: method must be one of auto, direct, krylov, iterative, got 'lu'": lambda: occupancy(
         GRID, TABLE, 0.9, initial=1, method="lu"
     ),
     "mdp must have at most 2000 states, got 2002": lambda: occupancy(
