@@ -11,6 +11,7 @@
 #include "array.h"
 #include "components.h"
 #include "dispatch.h"
+#include "end_components.h"
 #include "outcomes.h"
 #include "planner.h"
 #include "prioritized.h"
@@ -132,7 +133,28 @@ class Bellman : public Checked {
       const py::gil_scoped_release release;
       found = components(model);
     }
-    return py::array_t<int32_t>(static_cast<py::ssize_t>(found.of.size()), found.of.data());
+    return of_states(found.of);
+  }
+
+  py::array_t<int32_t> end_components(py::handle kept) const {
+    auto* pairs = data_of<uint8_t>(kept, kOp, "kept", {model.num_pairs});
+    std::vector<int32_t> found;
+    {
+      const py::gil_scoped_release release;
+      found = fastrl::end_components(model, pairs);
+    }
+    return of_states(found);
+  }
+
+  py::array_t<int32_t> toward(py::handle target, py::handle kept) const {
+    const auto* to = data_of<const uint8_t>(target, kOp, "target", {model.num_states});
+    const auto* pairs = data_of<const uint8_t>(kept, kOp, "kept", {model.num_pairs});
+    std::vector<int32_t> found;
+    {
+      const py::gil_scoped_release release;
+      found = fastrl::toward(model, to, pairs);
+    }
+    return of_states(found);
   }
 
   void require_choice(int64_t s, int32_t choice) const {
@@ -141,6 +163,10 @@ class Bellman : public Checked {
   }
 
  private:
+  static py::array_t<int32_t> of_states(const std::vector<int32_t>& found) {
+    return py::array_t<int32_t>(static_cast<py::ssize_t>(found.size()), found.data());
+  }
+
   template <class Index>
   void take(Layout layout) {
     model.layout = layout;
@@ -279,6 +305,12 @@ void register_tabular(py::module_& m) {
       .def("components", &Bellman::components_of,
            "[S]: the strongly connected component of each state; a component leads to none with a greater "
            "number.")
+      .def("end_components", &Bellman::end_components, py::arg("kept"),
+           "[S]: the maximal end component of the pairs kept [L] that each state is in, or -1; kept becomes "
+           "the "
+           "pairs inside them.")
+      .def("toward", &Bellman::toward, py::arg("target"), py::arg("kept"),
+           "[S]: the state's pair, among those kept [L], that may lead a step nearer to target [S]; or -1.")
       .def_property_readonly(
           "reward_range",
           [](const Bellman& b) -> RangeTuple {

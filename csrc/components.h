@@ -14,7 +14,7 @@ struct Components {
   std::vector<int64_t> start;  // [components + 1], in order
 };
 
-// Tarjan 1972. A component leads to none that comes after it.
+// A component leads to none that comes after it.
 Components components(const Model& model);
 
 struct Effort {

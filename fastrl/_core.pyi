@@ -691,6 +691,10 @@ class Bellman:
         """
         [S]: the strongly connected component of each state; a component leads to none with a greater number.
         """
+    def end_components(self, kept: typing.Any) -> numpy.typing.NDArray[numpy.int32]:
+        """
+        [S]: the maximal end component of the pairs kept [L] that each state is in, or -1; kept becomes the pairs inside them.
+        """
     def expect(self, value: typing.Any) -> numpy.typing.NDArray[numpy.float64]:
         """
         [L]: sum of weight times value over each row.
@@ -725,6 +729,12 @@ class Bellman:
     ) -> tuple[int, float, bool]:
         """
         Improves value in place, strongly connected parts after those they lead to; components, sweeps and whether each changed by less than the tolerance.
+        """
+    def toward(
+        self, target: typing.Any, kept: typing.Any
+    ) -> numpy.typing.NDArray[numpy.int32]:
+        """
+        [S]: the state's pair, among those kept [L], that may lead a step nearer to target [S]; or -1.
         """
     @property
     def longest(self) -> int:

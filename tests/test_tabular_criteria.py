@@ -232,10 +232,12 @@ def test_occupancy_balances_and_prices_the_policy(process, gamma):
     for _ in range(4000):
         expected, mass = expected + mass, gamma * mass @ weight
     direct = occupancy(mdp, table, gamma, initial=start, method="direct")
-    summed = occupancy(mdp, table, gamma, initial=start, method="iterative")
-    assert summed.converged
-    assert summed.error <= 1e-10
-    for found in (direct, summed):
+    summed, krylov = (occupancy(mdp, table, gamma, initial=start, method=m) for m in ("iterative", "krylov"))
+    for found in (summed, krylov):
+        assert found.converged
+        assert found.error <= 1e-10
+        assert abs(direct.state - found.state).sum() <= found.error + 1e-11
+    for found in (direct, summed, krylov):
         np.testing.assert_allclose(found.state, expected, atol=1e-9)
         assert found.pair @ np.nan_to_num(mdp.reward) == pytest.approx(
             start @ exact_value(process, table, gamma), abs=1e-8
@@ -251,31 +253,12 @@ def test_occupancy_balances_and_prices_the_policy(process, gamma):
         assert (1 - gamma) * direct.state.sum() == pytest.approx(1)
 
 
-def test_occupancy_of_a_walk():
-    """Expected visits of a symmetric walk on 0..4 from the middle, and where it ends."""
-    found = occupancy(zoo.random_walk(3), np.zeros(5, np.int64), 1.0)
-    np.testing.assert_allclose(found.state, [0.5, 1, 2, 1, 0.5], atol=1e-14)
-    assert found.state @ np.array([0, 1, 1, 1, 0]) == pytest.approx(4)
-    summed = occupancy(zoo.random_walk(3), np.zeros(5, np.int64), 1.0, method="iterative")
-    np.testing.assert_allclose(summed.state, found.state, atol=1e-10)
-    short = occupancy(zoo.random_walk(19), np.zeros(21, np.int64), 1.0, method="iterative", max_iter=20)
-    assert not short.converged
-    assert short.error == np.inf
-
-
-def test_occupancy_without_an_end():
-    up = np.zeros(16, np.int64)  # state 1 bumps into the wall for ever; from 8, state 0 is reached
-    assert occupancy(zoo.gridworld(), up, 1.0, initial=8).state.sum() == 3
-    with pytest.raises(ValueError, match=r"policy must end .* got one that never ends from state 1"):
-        occupancy(zoo.gridworld(), up, 1.0, initial=9)
-
-
 def test_episodes_may_end_by_outcomes_alone():
     ends = np.array([False, True])
     mdp = MDP.from_outcomes(
         [0, 0], [0, 0], [0, 0], np.ones(2), np.array([0.75, 0.25]), terminated=ends, initial=0
     )
-    for method in ("direct", "iterative"):
+    for method in ("direct", "krylov", "iterative"):
         np.testing.assert_allclose(occupancy(mdp, np.zeros(1, int), 1.0, method=method).state, [4])
     with pytest.raises(ValueError, match="got outcomes with a discount below 1"):
         average_reward(mdp)
@@ -362,7 +345,7 @@ BAD = {
         GRID, np.tile([0.5, 0.5, -0.5, 0.5], (16, 1)), 0.9, initial=1
     ),
     "occupancy: initial must be given": lambda: occupancy(GRID, TABLE, 0.9),
-    "occupancy: method must be one of auto, direct, iterative, got 'lu'": lambda: occupancy(
+    "occupancy: method must be one of auto, direct, krylov, iterative, got 'lu'": lambda: occupancy(
         GRID, TABLE, 0.9, initial=1, method="lu"
     ),
     "mdp must have at most 2000 states, got 2002": lambda: occupancy(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fastrl.kernels._check import describe
 
 if TYPE_CHECKING:
+    from fastrl.tabular._process import Process
     from fastrl.tabular.mdp import MDP
 
 TOLERANCE = 1e-8
@@ -154,7 +155,7 @@ def check(mdp: "MDP") -> "MDP":
     return mdp
 
 
-def row_sums(mdp: "MDP", values: NDArray[np.float64]) -> NDArray[np.float64]:
+def row_sums(mdp: "MDP | Process", values: NDArray[np.float64]) -> NDArray[np.float64]:
     """[L]: sum over each pair's outcomes of ``values``, like ``probability``."""
     if mdp.offset is None:
         dense: NDArray[np.float64] = values.sum(axis=1)

@@ -30,6 +30,16 @@ class Process:
     blur: Blur = SHARP
     """How far weights and rewards are rounded."""
 
+    @property
+    def num_pairs(self) -> int:
+        """L."""
+        return len(self.reward)
+
+    @property
+    def state(self) -> NDArray[np.int64]:
+        """[L]: the state of each pair."""
+        return np.repeat(np.arange(self.num_states), np.diff(self.pair_offset))
+
 
 def probabilities(op: str, mdp: "MDP", policy: Any) -> Floats:
     """[L]: how likely a policy takes each pair; ``policy`` is actions [S], or probabilities [L] or [S, A].
@@ -75,7 +85,7 @@ def probabilities(op: str, mdp: "MDP", policy: Any) -> Floats:
     return table
 
 
-def of_policy(mdp: "MDP", policy: Floats) -> Process:
+def of_policy(mdp: "MDP | Process", policy: Floats) -> Process:
     """The process with one pair a state: what ``policy`` [L] does there."""
     states = mdp.num_states
     policy = policy if mdp.terminal is None else np.where(mdp.terminal[mdp.state], 0, policy)
@@ -96,7 +106,7 @@ def of_policy(mdp: "MDP", policy: Floats) -> Process:
     return Process(states, each, offset, mdp.next_state[kept], weight, reward, mdp.terminal, blur)
 
 
-def _blur(mdp: "MDP", policy: Floats) -> Blur:
+def _blur(mdp: "MDP | Process", policy: Floats) -> Blur:
     """Of what ``policy`` [L] mixes; what it takes for sure is exact."""
     mixed = (policy != 0) & (policy != 1)
     if not mixed.any():
@@ -105,7 +115,7 @@ def _blur(mdp: "MDP", policy: Floats) -> Blur:
     return Blur(most, float(np.abs(mdp.reward[mixed]).max()))
 
 
-def of_pairs(mdp: "MDP", kept: NDArray[np.bool_], reward: Floats) -> Process:
+def of_pairs(mdp: "MDP | Process", kept: NDArray[np.bool_], reward: Floats) -> Process:
     """The process with the pairs ``kept`` [L] alone, and ``reward`` [L]."""
     counts = np.bincount(mdp.state, kept, mdp.num_states)
     pair_offset = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

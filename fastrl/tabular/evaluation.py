@@ -1,7 +1,7 @@
 """Values of a policy: directly, by Krylov's method, or by sweeps; with certified bounds."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from fastrl.kernels._check import require_choice, require_positive, require_unit
 from fastrl.kernels.tabular import Bellman, PolicyIterator, bellman
+from fastrl.tabular._check import row_sums
+from fastrl.tabular._krylov import bicgstab
 from fastrl.tabular._process import Process, of_policy, probabilities
 from fastrl.tabular.bounds import certify, error_of, is_total, margins, middle
 
@@ -21,6 +23,9 @@ MOST_DIRECT = 5000
 """States, for a dense matrix of them to be solved."""
 SMALL = 300
 """States up to which "auto" does so."""
+
+
+MOST_SWEEPS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +59,7 @@ def evaluate(
     Args:
         mdp: the process.
         policy: actions [S], or probabilities [L] of the pairs or [S, A].
-        gamma: γ in [0, 1); 1 where the policy ends from every state.
+        gamma: γ in [0, 1]; 1 where the policy ends from every state, or has no more rewards.
         method: ``"direct"``, Gaussian elimination of a dense matrix; ``"krylov"``, BiCGSTAB; ``"iterative"``,
             sweeps, by components where states mix slowly; ``"auto"`` picks.
         eps: how far ``value`` may be from V.
@@ -62,7 +67,7 @@ def evaluate(
         num_threads: threads at most.
 
     Raises:
-        TypeError, ValueError: arguments that are not such; a policy that never ends, with γ = 1.
+        TypeError, ValueError: arguments that are not such; with γ = 1, a policy with rewards for ever.
 
     Source: Puterman 1994, section 6.1; van der Vorst 1992, Bi-CGSTAB.
     """
@@ -91,20 +96,23 @@ def evaluate_process(
 ) -> Evaluation:
     """Values of a process with one pair a state."""
     of = bellman(process)
+    endless = is_total("evaluate", of, gamma)
+    if endless:
+        process = _ending(process, of)
+        of = bellman(process)
     if process.terminal is not None and process.terminal.all():
         nothing = np.zeros(process.num_states)
         return _evaluation(process.terminal, nothing, nothing.copy(), eps, method)
-    endless = is_total("evaluate", of, gamma)
+    if endless:
+        return _bounded_by_steps(process, of, gamma, eps, value, method)
     if method == "auto":
-        method = "direct" if process.num_states <= SMALL or endless else "iterative"
+        method = "direct" if process.num_states <= SMALL else "iterative"
     if method == "direct":
         found = _direct(process, gamma)
     elif method == "krylov":
         found = _krylov(process, of, gamma, eps, value)
     else:
         return _iterative(process, of, gamma, eps, value, num_threads)
-    if endless:
-        return _bounded_by_steps(process, of, found, gamma, eps, method)
     lower, upper, _ = certify(of, found, gamma, num_threads, process.blur)
     return _evaluation(process.terminal, lower, upper, eps, method)
 
@@ -150,57 +158,25 @@ def _direct(process: Process, gamma: float) -> Floats:
 
 
 def _krylov(process: Process, of: Bellman, gamma: float, eps: float, value: Floats | None) -> Floats:
-    """BiCGSTAB, until the residual proves eps."""
+    """Until the residual proves eps; with γ = 1, until it is eps / 2."""
     ends = np.zeros(process.num_states, np.bool_) if process.terminal is None else process.terminal
 
     def product(x: Floats) -> Floats:
         return np.where(ends, x, x - gamma * of.expect(x))
 
     right = np.where(ends, 0, process.reward)
-    x = np.zeros(process.num_states) if value is None else np.where(ends, 0, value)
-    unit = 2.0 ** max(int(np.frexp(np.abs([right, x]).max())[1]) - 1, -1000)  # for squares to stay floats
-    right, x, eps = right / unit, x / unit, eps / unit
-    residual = right - product(x)
-    shadow, direction = residual.copy(), residual.copy()
-    rho = float(shadow @ residual)
-    wanted = 0.5 * eps * max(1 - gamma * of.mass[1], 1e-9)
-    for _ in range(10 * process.num_states + 100):
-        if np.abs(residual).max() <= wanted or rho == 0:
-            residual = right - product(x)  # the recurrence's own has drifted
-            if np.abs(residual).max() <= wanted or not residual.any():
-                break
-            shadow, direction = residual.copy(), residual.copy()
-            rho = float(shadow @ residual)
-        image = product(direction)
-        across = float(shadow @ image)
-        if across == 0:
-            x += residual  # a sweep leads out of where the method has no next step
-            rho = 0.0
-            continue
-        alpha = rho / across
-        half = residual - alpha * image
-        turned = product(half)
-        omega = float(turned @ half) / max(float(turned @ turned), 1e-300)
-        x += alpha * direction + omega * half
-        residual = half - omega * turned
-        after = float(shadow @ residual)
-        if abs(after) < 1e-30 * float(residual @ residual) or omega == 0:
-            residual = right - product(x)
-            shadow, direction = residual.copy(), residual.copy()
-            rho = float(shadow @ residual)
-            continue
-        direction = residual + after / rho * alpha / omega * (direction - omega * image)
-        rho = after
+    first = np.zeros(process.num_states) if value is None else np.where(ends, 0, value)
+    factor = 1 - gamma * of.mass[1]
+    wanted = 0.5 * eps * (factor if factor > 1e-9 else 1.0)
+    unit = 2.0 ** max(int(np.frexp(np.abs([right, first]).max())[1]) - 1, -1000)  # for squares to stay floats
+    found = bicgstab(product, right / unit, first / unit, wanted / unit)
     with np.errstate(over="ignore"):  # told by whoever bounds them
-        return x * unit
+        return found * unit
 
 
 def _iterative(
     process: Process, of: Bellman, gamma: float, eps: float, value: Floats | None, num_threads: int
 ) -> Evaluation:
-    endless = gamma * of.mass[1] >= 1 - 1e-12
-    if endless:
-        raise ValueError('evaluate: method must be "direct" or "krylov" with gamma = 1, got "iterative"')
     iterator = PolicyIterator(of, gamma, value, None, num_threads)
     errors = [np.inf] * 4
     while True:
@@ -218,7 +194,7 @@ def _iterative(
     if not np.isfinite(value).all():  # too long a step
         value = np.zeros(process.num_states)
     for _ in range(6):
-        of.solve_components(value, gamma, tolerance, 100_000, False)
+        of.solve_components(value, gamma, tolerance, MOST_SWEEPS, False)
         lower, upper, _ = certify(of, value, gamma, num_threads, process.blur)
         if not error_of(middle(lower, upper), lower, upper) > eps:
             break
@@ -226,23 +202,61 @@ def _iterative(
     return _evaluation(process.terminal, lower, upper, eps, "iterative")
 
 
+def _ending(process: Process, of: Bellman) -> Process:
+    """With those states terminal from which nothing is rewarded any more.
+
+    Raises:
+        ValueError: from some state there are rewards for ever.
+    """
+    kept = (row_sums(process, process.weight) > 1 - 1e-7).astype(np.uint8)
+    part = of.end_components(kept)
+    stays = part >= 0
+    if not stays.any():
+        return process
+    lost = np.isin(part, part[stays & (process.reward != 0)]) & stays
+    if lost.any():
+        s = int(lost.argmax())
+        raise ValueError(
+            f"evaluate: gamma must be < 1: the policy never ends from state {s}, and rewards go on for ever"
+        )
+    return replace(process, terminal=stays if process.terminal is None else stays | process.terminal)
+
+
 def _bounded_by_steps(
-    process: Process, of: Bellman, found: Floats, gamma: float, eps: float, method: str
+    process: Process, of: Bellman, gamma: float, eps: float, value: Floats | None, method: str
 ) -> Evaluation:
     """Bounds with γ = 1: what is left of V = r + P V, times the expected number of steps."""
     ends = np.zeros(process.num_states, np.bool_) if process.terminal is None else process.terminal
-    timed = Process(**{**process.__dict__, "reward": np.ones(process.num_states)})
-    steps = (
-        _direct(timed, gamma) if method == "direct" else _krylov(timed, bellman(timed), gamma, 1e-3, None)
-    ) * 1.1
-    steps = np.where(ends, 0, steps)
-    if (
-        not np.isfinite(steps).all()
-        or (steps[~ends] < 1).any()
-        or (np.where(ends, 0, 1 + gamma * of.expect(steps) - steps) > 0).any()
-    ):
-        raise ValueError("evaluate: gamma must be < 1: the policy never ends from some state")
-    left = np.abs(np.where(ends, 0, process.reward + gamma * of.expect(found) - found)).max()
-    size = max(float(np.abs(found).max()), float(np.abs(process.reward).max()))
-    slack = (left + 8 * (of.longest + 4) * 2.0**-53 * size) * steps
+    timed = replace(process, reward=np.where(ends, 0.0, 1.0))
+    steps = 1.1 * ending_value(timed, bellman(timed), 1e-3, None, method)
+    sure = np.isfinite(steps).all() and not (np.where(ends, 0, 1 + of.expect(steps) - steps) > 0).any()
+    found = ending_value(process, of, 0.5 * eps / max(1.0, float(steps.max())), value, method)
+    left = np.abs(np.where(ends, 0, process.reward + of.expect(found) - found)).max()
+    size = max(float(np.abs(found).max()), float(np.abs(process.reward).max()), process.blur.reward_size)
+    units = 8 * (of.longest + 4 + process.blur.roundings)
+    slack = (left + units * 2.0**-53 * size) * steps if sure else np.full(len(steps), np.inf)
     return _evaluation(process.terminal, found - slack, found + slack, eps, method)
+
+
+def ending_value(
+    process: Process,
+    of: Bellman,
+    tolerance: float,
+    value: Floats | None,
+    method: str = "auto",
+    most_sweeps: int = MOST_SWEEPS,
+) -> Floats:
+    """[S]: where a policy ends, V = r + P V. Its residual is within ``tolerance`` if rounding and time
+    allow it.
+    """
+    ends = np.zeros(process.num_states, np.bool_) if process.terminal is None else process.terminal
+    if method == "direct" or (method == "auto" and process.num_states <= SMALL):
+        return _direct(process, 1.0)
+    found = np.zeros(process.num_states) if value is None else np.where(ends, 0, value)
+    if method != "iterative":
+        close = _krylov(process, of, 1.0, 2 * tolerance, found)
+        left = np.abs(np.where(ends, 0, process.reward + of.expect(close) - close)).max()  # or NaN
+        if left <= max(tolerance, 1e-14 * np.abs(close).max()) or method == "krylov":
+            return close
+    of.solve_components(found, 1.0, tolerance, most_sweeps, False)
+    return found

@@ -9,10 +9,15 @@ from numpy.typing import NDArray
 from fastrl.kernels._check import require_choice, require_positive, require_unit
 from fastrl.tabular._chain import DIRECT_STATES, Chain, Policy, chain_of, require_proper
 from fastrl.tabular._check import TOLERANCE, distribution
+from fastrl.tabular._krylov import bicgstab
 from fastrl.tabular._process import of_policy, probabilities
 from fastrl.tabular.mdp import MDP
 
 Floats = NDArray[np.float64]
+EXACT = 1e-9
+"""Of all visits: an error that no sum over steps is tried to better."""
+SMALL = 300
+"""States up to which "auto" solves directly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +29,9 @@ class Occupancy:
     pair: Floats
     """[L]: of pairs of state and action, in the order of the process's arrays; 0 in terminal states."""
     error: float
-    """How much the true numbers exceed these in total, at most, but for rounding."""
+    """How far off the numbers of all states are in total, at most, but for rounding."""
     iterations: int
-    """Sweeps done; 0 of a direct solve."""
+    """Steps summed up; 0 of the other methods."""
     converged: bool
     """Whether ``error <= eps``."""
 
@@ -53,8 +58,9 @@ def occupancy(
         policy: integers [S], actions; or probabilities, float64 [S, A] or [L].
         gamma: in [0, 1].
         initial: float64 [S], or the one state that episodes begin in. None: the process's own.
-        method: ``direct``, a dense solve for at most 2000 states; ``iterative``, a sum over steps; ``auto``.
-        eps: > 0, ``error`` at which ``iterative`` stops.
+        method: ``direct``, a dense solve for at most 2000 states; ``krylov``, BiCGSTAB; ``iterative``, a sum
+            over steps; ``auto`` picks.
+        eps: > 0, ``error`` at which ``krylov`` and ``iterative`` stop.
         max_iter: >= 1, steps at most.
 
     Raises:
@@ -63,7 +69,7 @@ def occupancy(
     """
     op = "occupancy"
     require_unit(op, "gamma", gamma)
-    require_choice(op, "method", method, ("auto", "direct", "iterative"))
+    require_choice(op, "method", method, ("auto", "direct", "krylov", "iterative"))
     require_positive(op, "eps", eps)
     require_positive(op, "max_iter", max_iter)
     start = start_of(op, mdp, initial)
@@ -74,10 +80,16 @@ def occupancy(
         require_proper(op, chain, visited)
     if method == "direct" and mdp.num_states > DIRECT_STATES:
         raise ValueError(f"{op}: mdp must have at most {DIRECT_STATES} states, got {mdp.num_states}")
-    if method == "direct" or (method == "auto" and mdp.num_states <= DIRECT_STATES):
+    if method == "direct" or (method == "auto" and mdp.num_states <= SMALL):
         state, error, iterations = _direct(chain, start, gamma, visited), 0.0, 0
     else:
-        state, error, iterations = _sum(chain, start, gamma, visited, eps, max_iter)
+        state, error, iterations = start, np.inf, 0
+        if method != "iterative":
+            state, error = _krylov(chain, start, gamma, visited, eps)
+        if method == "iterative" or (method == "auto" and not error <= max(eps, EXACT * state.sum())):
+            summed = _sum(chain, start, gamma, visited, eps, max_iter)
+            if method == "iterative" or summed[1] < error:
+                state, error, iterations = summed
     pair = np.where(chain.acting[mdp.state], state[mdp.state] * taken, 0.0)
     return Occupancy(state=state, pair=pair, error=error, iterations=iterations, converged=error <= eps)
 
@@ -101,6 +113,35 @@ def _direct(chain: Chain, start: Floats, gamma: float, visited: NDArray[np.bool_
     system = np.eye(kept.size) - gamma * chain.dense()[np.ix_(kept, kept)].T
     x[kept] = np.maximum(np.linalg.solve(system, start[kept]), 0.0)
     return x
+
+
+def _krylov(
+    chain: Chain, start: Floats, gamma: float, visited: NDArray[np.bool_], eps: float
+) -> tuple[Floats, float]:
+    """What balances, and a bound on what it is off.
+
+    A residual ρ is what is lacking at some steps: with all that follows from it, at most Σ h |ρ|, where
+    h >= 1 + γ W h are steps ahead.
+    """
+
+    def total(x: Floats) -> float:
+        return float(np.abs(x).sum())
+
+    ahead = np.full(chain.num_states, 1 / (1 - gamma) if gamma < 1 else 0.0)
+    if gamma == 1:
+        steps = bicgstab(
+            lambda x: x - np.where(visited, chain.pull(x), 0.0), visited.astype(np.float64), ahead, 1e-3
+        )
+        ahead = 1.1 * np.where(visited, steps, 0.0)
+        if not (1 + chain.pull(ahead) <= ahead)[visited].all():
+            return start, np.inf
+    wanted = 0.5 * eps / float(ahead.max())
+    x = bicgstab(lambda x: x - gamma * chain.push(x), start, start, wanted, total)
+    x = np.where(visited, np.maximum(x, 0.0), 0.0)
+    left = np.abs(start + gamma * chain.push(x) - x)
+    terms = np.bincount(chain.next_state, minlength=chain.num_states) + 3
+    left = np.maximum(left - terms * 2.0**-53 * (x + start), 0.0)
+    return x, float(left @ ahead)
 
 
 def _sum(

@@ -13,7 +13,7 @@ from fastrl.tabular._run import Callback, Run, Stopped, first_value
 from fastrl.tabular.bounds import Bounds, certify, error_of, margins, middle
 from fastrl.tabular.evaluation import evaluate_process
 from fastrl.tabular.solution import Solution
-from fastrl.tabular.total import certify_total, resting
+from fastrl.tabular.total import Total
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -43,7 +43,7 @@ def solve(
     Methods:
 
     - ``"auto"``: modified policy iteration while it contracts quickly, as it does where states mix; else
-      ``"topological"``. With γ = 1, ``"topological"``.
+      ``"topological"``. With γ = 1, ``"topological"`` for some sweeps, then ``"policy_iteration"``.
     - ``"value_iteration"``: sweeps over all actions; stops by the span of changes and moves all values by
       what these have in common.
     - ``"modified_policy_iteration"``: sweeps over all actions, and between them sweeps of the greedy policy
@@ -59,8 +59,10 @@ def solve(
 
     Args:
         mdp: the process.
-        gamma: γ in [0, 1]. 1 is total reward: then every state must be able to end, or have no more
-            rewards.
+        gamma: γ in [0, 1]. 1 is total reward, the supremum over all policies, whether they end or not. What
+            can go on for ever decides: rewards of 0 are worth 0, so that a policy may stay for that; rewards
+            that add up to -∞ are avoided, and if from some state they cannot be, that is an error; rewards
+            that add up to +∞, or go up and down and settle nowhere, are an error.
         method: see above.
         eps: how far ``value`` may be from V*, in units of reward.
         max_iter: sweeps over all actions of all states, at most.
@@ -74,7 +76,8 @@ def solve(
         False and a warning.
 
     Raises:
-        TypeError, ValueError: arguments that are not such; γ = 1 though some state can never end.
+        TypeError, ValueError: arguments that are not such; γ = 1 though some state's best total is not a
+            finite number.
 
     Source: Puterman 1994, Markov Decision Processes, sections 6.3 to 6.6 and 7.2; Dai, Mausam, Weld and
     Goldsmith 2011, Topological value iteration algorithms; Moore and Atkeson 1993, Prioritized sweeping.
@@ -99,16 +102,19 @@ def solve(
 
 
 def _total(run: Run, start: Floats | None, method: str) -> Solution:
-    ends = resting(run.mdp, run.of)
-    value = np.zeros(run.mdp.num_states) if start is None else np.where(ends, 0, start)
-
-    def certified(value: Floats) -> Bounds:
-        lower, upper, choice = certify_total(run.mdp, ends, value, run.gamma)
-        lower[ends] = upper[ends] = 0
-        return lower, upper, choice
-
-    sweeps = _IN_PLACE.get(method, _by_component)
-    return _sweeping(run, value, certified, run.eps / 10, start is None, sweeps, method)
+    total = Total(run.mdp)
+    run.of = total.of
+    label, sweeps = {
+        "auto": ("auto: topological Gauss-Seidel, policy iteration", total.auto),
+        "value_iteration": ("value iteration", total.value_iteration),
+        "modified_policy_iteration": ("modified policy iteration", total.modified_policy_iteration),
+        "policy_iteration": ("policy iteration", total.policy_iteration),
+        "gauss_seidel": ("Gauss-Seidel", _in_order),
+        "topological": ("topological Gauss-Seidel", _by_component),
+        "prioritized_sweeping": ("prioritized sweeping", _by_priority),
+    }[method]
+    value = total.first_value(start)
+    return _sweeping(run, value, total.certify, run.eps / 10, start is None, sweeps, label)
 
 
 def _auto(run: Run, start: Floats | None) -> Solution:
@@ -223,9 +229,6 @@ def _by_priority(run: Run, value: Floats, tolerance: float, _pessimistic: bool) 
     return float(run.of.prioritized_sweeping(value, run.gamma, tolerance, max(1, run.left))[0])
 
 
-_IN_PLACE: dict[str, Sweeps] = {"gauss_seidel": _in_order, "prioritized_sweeping": _by_priority}
-
-
 def _gauss_seidel(run: Run, start: Floats | None) -> Solution:
     return _discounted(run, start, _in_order, "Gauss-Seidel")
 
@@ -267,10 +270,7 @@ def _sweeping(
     for _ in range(12):
         done = sweeps(run, value, tolerance, pessimistic)
         if not np.isfinite(value).all():
-            if not run.total:
-                raise run.overflow()
-            s = int((~np.isfinite(value)).argmax())
-            raise ValueError(f"solve: gamma must be < 1: the total reward from state {s} is not finite")
+            raise run.overflow()
         lower, upper, chosen = certified(value)
         if np.isnan(lower).any() or np.isnan(upper).any():
             raise run.overflow()
