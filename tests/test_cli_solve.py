@@ -79,6 +79,32 @@ def test_not_converged_is_status_one(solve):
     assert "did NOT converge in 1 iterations" in printed.out
 
 
+@pytest.mark.parametrize(
+    ("model", "figure"),
+    [("FrozenLake-v1", 14 / 17), ("FrozenLake8x8-v1", 1.0), ("CliffWalking-v1", -13), ("Taxi-v4", 7.93)],
+)
+def test_without_discount(solve, model, figure):
+    status, printed = solve(model, "--gamma", "1", "--eps", "1e-9", "--save", "solved")
+    assert status == 0
+    value, low, high = start(printed.out)
+    assert value == pytest.approx(figure, abs=1e-8)
+    assert low <= value <= high
+    with np.load("solved") as saved:
+        assert saved["gamma"] == 1
+
+
+def test_compiled_environments_have_the_same_picture(solve, tmp_path):
+    assert solve("fastrl/FrozenLake-v1")[0] == 0
+    assert (tmp_path / "FrozenLake-v1.png").exists()
+
+
+def test_a_file_of_text(solve, tmp_path):
+    (tmp_path / "model.npz").write_text("P = 1")
+    status, printed = solve("model.npz")
+    assert status == 2
+    assert "model.npz must be a file that MDP.save wrote: it is no archive of arrays" in printed.err
+
+
 def test_values_without_bounds_are_not_drawn(solve, tmp_path):
     status, printed = solve("windy_gridworld", "--gamma", "1", "--max-iter", "1")
     assert status == 1

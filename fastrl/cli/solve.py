@@ -144,6 +144,7 @@ def _environment(env_id: str, options: dict[str, Any]) -> Any:
 
     from fastrl.envs import COMPILED, VectorEnv
 
+    env_id = env_id.removeprefix("fastrl/")  # the same model, and Gymnasium's knows its grid
     try:
         env = gymnasium.make(env_id, **options)
     except gymnasium.error.Error as error:

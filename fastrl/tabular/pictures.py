@@ -168,10 +168,11 @@ def _figure(
         color=colours[shown], angles="xy", scale_units="xy", scale=1,
         width=0.05 * size / figure.get_figwidth(),
     )  # fmt: skip
+    told = np.where(np.abs(value) < 1e-6 * np.abs(value).max(), 0.0, value)  # as planners' eps has it
     for s in range(mdp.num_states):
         middle = {"ha": "center", "va": "center", "color": colours[s]}
         if numbers:
-            axes.text(column[s], row[s] - 0.25, f"{value[s]:.3g}", fontsize="small", **middle)
+            axes.text(column[s], row[s] - 0.25, f"{told[s]:.3g}", fontsize="small", **middle)
         if called is not None and size >= 0.25:
             axes.text(column[s], row[s] + 0.15 * numbers, called[s], fontsize=24 * size, **middle)
     axes.set_xticks([])
