@@ -9,8 +9,8 @@ namespace {
 
 void expectation(int64_t rows, const Atoms& atoms, Strided<const float> x, bool logits, float* out) {
   const int64_t n = atoms.n;
-  Scratch memory(3 * padded(n) / kLanes);
-  float *z = memory.data(), *row = z + padded(n), *e_of_row = row + padded(n);
+  Scratch memory(2 * padded(n) / kLanes);
+  float *z = memory.data(), *row = z + padded(n);
   for (int64_t i = 0; i < n; ++i) z[i] = static_cast<float>(atoms.z[i]);
   for (int64_t b = 0; b < rows; ++b) {
     const float* p = x.data + b * x.row;
@@ -19,8 +19,9 @@ void expectation(int64_t rows, const Atoms& atoms, Strided<const float> x, bool 
       p = row;
     }
     if (logits) {
-      const Exponentials e = exponentials(p, n, z, e_of_row);
-      out[b] = e.weighted / e.sum;
+      const Exponentials e =
+          exponentials<true>(p, n, z, nullptr, [](int64_t, vfloat) __attribute__((always_inline)) {});
+      out[b] = total(e.weighted) / total(e.sum);
       continue;
     }
     vfloat sum = {};
