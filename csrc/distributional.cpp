@@ -1,6 +1,7 @@
 #include "distributional.h"
 
 #include "c51.h"
+#include "hl_gauss.h"
 #include "quantile_huber.h"
 
 namespace fastrl {
@@ -29,35 +30,6 @@ void expectation(int64_t rows, const Atoms& atoms, Strided<const float> x, bool 
       sum += select(fresh, load_atoms(p, i, n) * load_atoms(z, i, n), vfloat{});
     });
     out[b] = total(sum);
-  }
-}
-
-// Bins around the atoms, whose edges are midway to the neighbours and outside as far again as inside.
-void hl_gauss(int64_t rows, const Atoms& atoms, Strided<const float> x, double sigma, float* out) {
-  const int64_t n = atoms.n;
-  const double inverse = 1.0 / (sigma * 1.4142135623730951);
-  const auto edge = [&](int64_t i) {
-    if (i == 0) return atoms.z[0] - 0.5 * (atoms.z[1] - atoms.z[0]);
-    if (i == n) return atoms.z[n - 1] + 0.5 * (atoms.z[n - 1] - atoms.z[n - 2]);
-    return 0.5 * (atoms.z[i - 1] + atoms.z[i]);
-  };
-  const double first = edge(0), last = edge(n);
-  for (int64_t b = 0; b < rows; ++b) {
-    const double value = x.data[b * x.row];
-    const double mean = value < first ? first : value > last ? last : value;
-    // The tail's erfc, as 1 - erf would lose what is left of it
-    const auto between = [&](double u, double v) {
-      return u > 0   ? __builtin_erfc(u) - __builtin_erfc(v)
-             : v < 0 ? __builtin_erfc(-v) - __builtin_erfc(-u)
-                     : __builtin_erf(v) - __builtin_erf(u);
-    };
-    const double whole = 1.0 / between((first - mean) * inverse, (last - mean) * inverse);
-    double low = (first - mean) * inverse;
-    for (int64_t i = 0; i < n; ++i) {
-      const double high = (edge(i + 1) - mean) * inverse;
-      out[b * n + i] = static_cast<float>(between(low, high) * whole);
-      low = high;
-    }
   }
 }
 
