@@ -223,6 +223,14 @@ def test_accepts_what_is_right(op: Any, backend: str) -> None:
     op(**GOOD[op], backend=backend)
 
 
+@OPS
+def test_refuses_a_backend_in_the_name_of_the_op_that_was_called(op: Any) -> None:
+    with pytest.raises(NotImplementedError, match=f"^no backend runs {op.__name__} on cpu:"):
+        op(**GOOD[op], backend="numba")
+    with pytest.raises(ValueError, match=f"^{op.__name__}: backend must be one of .*, got 'cuda'"):
+        op(**GOOD[op], backend="cuda")
+
+
 @BACKENDS
 def test_refused_changes_nothing(backend: str) -> None:
     out = (np.full(B, 9, np.float32), np.full((B, A, N), 9, np.float32))

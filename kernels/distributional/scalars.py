@@ -90,8 +90,9 @@ def two_hot(
     if is_tensor(x):
         from fastrl.kernels.distributional import _torch
 
-        one, evenly = _torch.one_atom(x, v_min, v_max, atoms)
+        one, evenly = _torch.one_atom(x, v_min, v_max, atoms, backend)
     else:
+        resolve("distributional", "c51_project", "cpu", backend, "two_hot")  # to refuse in its own name
         one, evenly = np.ones((len(x), 2), np.float32), None
         one[:, 1] = 0
         if support is None:
