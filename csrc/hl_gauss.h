@@ -47,7 +47,12 @@ void hl_gauss(int64_t rows, const Atoms& atoms, Strided<const float> x, double s
   edge[0] = atoms.z[0] - 0.5 * (atoms.z[1] - atoms.z[0]);
   edge[n] = atoms.z[n - 1] + 0.5 * (atoms.z[n - 1] - atoms.z[n - 2]);
   for (int64_t i = n + 1; i < wide + kDoubles; ++i) edge[i] = tail[i] = edge[n];
-  const double inverse = 1.0 / (sigma * 1.4142135623730951);
+  // Beyond these nothing changes but rounding.
+  const double widest = 1e4 * (edge[n] - edge[0]);
+  const double deviation = sigma < 1e-300 ? 1e-300 : sigma > widest ? widest : sigma;
+  const double inverse = 1.0 / (deviation * 1.4142135623730951);
+  const double far = 12.0 / inverse;
+  constexpr double kNothing = 1e-64;
   // Of the bin from the edge with the tail a to that with b: 2 less both tails where the mean lies in it.
   const auto between = [](auto a, auto b) __attribute__((always_inline)) {
     return ((a <= 0) & (b > 0) ? a - b + 2.0 : a - b);
@@ -56,9 +61,13 @@ void hl_gauss(int64_t rows, const Atoms& atoms, Strided<const float> x, double s
     const double value = x.data[b * x.row];
     const double mean = value < edge[0] ? edge[0] : value > edge[n] ? edge[n] : value;
     for (int64_t i = 0; i < wide; i += kDoubles) {
-      const vdouble u = (load(edge + i) - mean) * inverse;
-      const vdouble beyond = verfc(u > 0.0 ? u : -u);
-      store(tail + i, u > 0.0 ? beyond : -beyond);  // the sign says on which side of the mean
+      // The sign says on which side of the mean; far out nothing is left.
+      if (edge[i] > mean + far || edge[i + kDoubles - 1] < mean - far) {
+        store(tail + i, broadcast(edge[i] > mean ? kNothing : -kNothing));
+        continue;
+      }
+      const vdouble u = (load(edge + i) - mean) * inverse, beyond = verfc(u > 0.0 ? u : -u);
+      store(tail + i, u > 0.0 ? beyond : -beyond);
     }
     const double whole = 1.0 / between(tail[0], tail[n]);
     float* row = out + b * n;

@@ -261,6 +261,18 @@ def test_hl_gauss_is_the_papers(isa: str, bins: int) -> None:
     )
 
 
+@pytest.mark.parametrize("n", [2, 51])
+def test_hl_gauss_of_any_deviation(isa: str, n: int) -> None:
+    x = np.array([-20, -10, -9.7, 0.1, 0.2, 10, 20, np.nan], np.float32)
+    for support in (np.linspace(-10, 10, n), np.sinh(np.linspace(-3, 3, n))):
+        for sigma in (1e-310, 1e-300, 1e-12, 1e-3, 1e7, 1e300):
+            got, exact = (hl_gauss(x, sigma=sigma, support=support, backend=b) for b in ("cpp", "reference"))
+            np.testing.assert_allclose(got, exact, rtol=1e-5, atol=1e-7)
+        middles = (support[1:] + support[:-1]) / 2
+        widths = np.diff([2 * support[0] - middles[0], *middles, 2 * support[-1] - middles[-1]])
+        np.testing.assert_allclose(got[:-1], np.tile(widths / widths.sum(), (7, 1)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("sigma", [0.02, 0.3, 4.0, 1e4])
 def test_tails_of_hl_gauss_keep_their_digits(isa: str, sigma: float) -> None:
     x = np.random.default_rng(0).uniform(-12, 12, 200).astype(np.float32)
