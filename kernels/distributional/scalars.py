@@ -45,7 +45,8 @@ def expectation(
     shape = getattr(x, "shape", None)
     if not shape:
         raise TypeError(f"expectation: x must be float32 [..., N], got {describe(x)}")
-    require_dense("expectation", "x", x)
+    if len(shape) != 2:
+        require_dense("expectation", "x", x)  # which cannot be reshaped
     rows = x if len(shape) == 2 else x.reshape(-1, shape[-1]) if shape[-1] else x[..., None]
     if is_tensor(x):
         from fastrl.kernels.distributional import _torch
