@@ -55,7 +55,7 @@ void hl_gauss(int64_t rows, const Atoms& atoms, Strided<const float> x, double s
   constexpr double kNothing = 1e-64;
   // Of the bin from the edge with the tail a to that with b: 2 less both tails where the mean lies in it.
   const auto between = [](auto a, auto b) __attribute__((always_inline)) {
-    return ((a <= 0) & (b > 0) ? a - b + 2.0 : a - b);
+    return (((a <= 0) & (b > 0)) ? a - b + 2.0 : a - b);
   };
   for (int64_t b = 0; b < rows; ++b) {
     const double value = x.data[b * x.row];

@@ -869,6 +869,13 @@ def discounted(
     arg5: typing.Any,
     arg6: typing.Any,
 ) -> typing.Any: ...
+def draw_outcomes(
+    offset: typing.Any, probability: typing.Any, pair: typing.Any, uniform: typing.Any
+) -> numpy.typing.NDArray[numpy.int64]:
+    """
+    [N]: which of all outcomes each pair has, by inversion of a uniform number for each.
+    """
+
 def expectation(*args: typing.Any) -> typing.Any: ...
 def gae(
     arg0: typing.Any,
