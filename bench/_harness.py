@@ -27,6 +27,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 import numpy as np  # noqa: E402
+import tables  # noqa: E402
 
 HERE = Path(__file__).parent
 ROUND_SECONDS = 0.02
@@ -138,10 +139,13 @@ def main(family: str, cases: Callable[[], Iterable[Case]], packages: Iterable[st
     parser = argparse.ArgumentParser(description=f"Benchmark of the {family} family.")
     parser.add_argument("--rounds", type=int, default=15, help="at least 9")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--publish", action="store_true", help="also to bench/published, and fill the tables")
     options = parser.parse_args()
     if options.rounds < 9:
         parser.error(f"--rounds must be at least 9, got {options.rounds}")
     facts = context(["numpy", *packages])
+    if options.publish and (options.only or facts["commit"].endswith("-dirty")):
+        parser.error("--publish wants all cases, of a commit without changes")
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()))
     results = []
     for case in cases():
@@ -154,8 +158,12 @@ def main(family: str, cases: Callable[[], Iterable[Case]], packages: Iterable[st
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     file = folder / f"{family}-{facts['date'].replace(':', '')}.json"
-    file.write_text(json.dumps({**facts, "rounds": options.rounds, "cases": results}, indent=1))
+    text = json.dumps({**facts, "rounds": options.rounds, "cases": results}, indent=1)
+    file.write_text(text)
     print(f"\nwritten to {file}")
+    if options.publish:
+        (HERE / "published" / f"{family}.json").write_text(text)
+        tables.rewrite()
 
 
 def _entry(case: Case, timings: dict[str, Timing], limit: float | None) -> dict[str, Any]:

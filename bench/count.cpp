@@ -214,6 +214,9 @@ void count_distributional() {
                                loss.data(),
                                gradient.data()});
   });
+  const Floats values = random(batch);
+  count("distributional hl_gauss 64",
+        [&] { distributional().hl_gauss(batch, atoms, {values.data(), 1, 0}, 0.3, out.data()); });
   const Floats theta = random(batch * quantiles), target = random(batch * quantiles), tau = random(quantiles);
   Floats slope(static_cast<size_t>(batch * quantiles));
   count("distributional quantile_huber 64", [&] {

@@ -230,20 +230,25 @@ def fill(text: str) -> str:
     return TABLE.sub(lambda found: found[1] + render(found[2]) + found[3], text)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
-    options = parser.parse_args()
+def rewrite(check: bool = False) -> int:
+    """Fill the pages; or, to check, only say how many would change."""
     stale = 0
     for page in PAGES:
         text = page.read_text()
         fresh = fill(text)
-        if not options.check:
+        if not check:
             page.write_text(fresh)
         elif fresh != text:
             print(f"{page.relative_to(ROOT)} is not what bench/published gives: python bench/tables.py")
-            stale = 1
+            stale += 1
     return stale
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
+    options = parser.parse_args()
+    return min(rewrite(options.check), 1)
 
 
 if __name__ == "__main__":
