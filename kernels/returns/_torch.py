@@ -53,7 +53,8 @@ def _require_traceable(op: str, options: Arrays) -> None:
     """Raise where an option is a number only when the graph runs, as NumPy's scalars are to Dynamo."""
     for name, x in zip(OPS[op].options, options, strict=True):
         if isinstance(x, np.ndarray | Tensor) and x.ndim == 0:
-            raise TypeError(f"{op}: {name} must be a number of Python's under torch.compile: pass float({name})")
+            rule = "a number of Python's under torch.compile"
+            raise TypeError(f"{op}: {name} must be {rule}, got one of no dimensions: pass float({name})")
 
 
 def _require_gradients(op: str, arrays: Arrays, out: Any, options: Arrays) -> bool:
