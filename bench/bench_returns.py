@@ -7,10 +7,10 @@ environment with all peers of this file, and fastrl in it::
     bench/.peers/kernels/bin/python -m pip install .
     bench/.peers/kernels/bin/python bench/bench_returns.py --publish
 
-``bytes`` of a case are the arrays that the op reads and writes, each once; the limit that is printed beside it
-is the time that NumPy takes to copy half as many, which reads and writes as much. One stream is read there and
-one written; a loop that reads and writes the op's own streams took as long, within 5 %, on the machine of
-RESULTS.md. ``[1, 1]``: the cost of a call.
+``bytes`` of a case are the arrays that the op reads and writes, each once. The limit printed beside it is the
+time that NumPy takes to copy half as many, which reads and writes as much: one stream in, one out. A loop over
+the op's own streams took as long, within 5 % in most cases, on the machine of RESULTS.md. ``[1, 1]``: the cost
+of a call.
 """
 
 import _harness

@@ -82,7 +82,7 @@ def ops(file: dict[str, Any]) -> tuple[str, str]:
         own = times["ours"]["median_us"]
         peers = {name: x["ratio"] for name, x in times.items() if not name.startswith("ours") and x["ratio"]}
         fastest = [f"{name}: {peers[name]:.1f}x" for name in sorted(peers, key=peers.__getitem__)[:2]]
-        rows.append([case["name"], number(own), f"{own / case['copy_us']:.2f}x", *(fastest + ["", ""])[:2]])
+        rows.append([case["name"], number(own), f"{own / case['copy_us']:.2f}x", *[*fastest, "", ""][:2]])
     packages = ", ".join(f"{name} {version}" for name, version in file["packages"].items())
     return markdown(rows), f"median of {file['rounds']} rounds, {packages}"
 
