@@ -8,9 +8,9 @@ environment with all peers of this file, and fastrl in it::
     bench/.peers/kernels/bin/python bench/bench_returns.py --publish
 
 ``bytes`` of a case are the arrays that the op reads and writes, each once. The limit printed beside it is the
-time that NumPy takes to copy half as many, which reads and writes as much: one stream in, one out. A loop over
-the op's own streams took as long, within 5 % in most cases, on the machine of RESULTS.md. ``[1, 1]``: the cost
-of a call.
+time that NumPy takes to copy half as many, which reads and writes as much: one stream in, one out. Loops over
+the ops' own streams took as long, within 5 % in most cases, on the machine of RESULTS.md. ``[1, 1]``: what a
+call costs.
 """
 
 import _harness

@@ -5,11 +5,13 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <tuple>
 #include <vector>
 
 #include "array.h"
 #include "components.h"
 #include "dispatch.h"
+#include "outcomes.h"
 #include "planner.h"
 #include "prioritized.h"
 
@@ -153,6 +155,42 @@ class Bellman : public Checked {
   std::vector<py::object> keep_;
 };
 
+py::array_t<int64_t> draw(const py::object& offset, const py::object& probability, py::handle pair,
+                          py::handle uniform) {
+  constexpr const char* op = "draw_outcomes";
+  const py::ssize_t size = array_of<const int64_t>(pair, op, "pair", 1).shape(0);
+  const auto* of = data_of<const int64_t>(pair, op, "pair", {size});
+  const auto* u = data_of<const double>(uniform, op, "uniform", {size});
+  Rows rows{Layout::dense, 0, 0, 0, nullptr, nullptr};
+  if (offset.is_none()) {
+    std::tie(rows.probability, rows.num_pairs) = rows_of<const double>(
+        probability, op, "probability", array_of<const double>(probability, op, "probability", 2).shape(1));
+    rows.num_states = py::reinterpret_borrow<py::array>(probability).shape(1);
+    rows.entries = rows.num_pairs * rows.num_states;
+  } else {
+    const bool narrow = py::isinstance<py::array_t<int32_t>>(offset);
+    const py::array begins = narrow ? array_of<const int32_t>(offset, op, "offset", 1)
+                                    : array_of<const int64_t>(offset, op, "offset", 1);
+    rows.layout = narrow ? Layout::int32 : Layout::int64;
+    rows.num_pairs = begins.shape(0) - 1;
+    if (narrow)
+      rows.offset = data_of<const int32_t>(offset, op, "offset", {begins.shape(0)});
+    else
+      rows.offset = data_of<const int64_t>(offset, op, "offset", {begins.shape(0)});
+    rows.entries = array_of<const double>(probability, op, "probability", 1).shape(0);
+    rows.probability = data_of<const double>(probability, op, "probability", {rows.entries});
+  }
+  py::array_t<int64_t> out(size);
+  int64_t* to = out.mutable_data();
+  int64_t drawn = 0;
+  {
+    const py::gil_scoped_release release;
+    drawn = draw_outcomes(rows, of, u, size, to);
+  }
+  if (drawn < size) reject(op, "pair", "indices of pairs that have an outcome");
+  return out;
+}
+
 // A planner with the model that it reads.
 class BoundIterator {
  public:
@@ -204,6 +242,9 @@ class BoundIterator {
 }  // namespace
 
 void register_tabular(py::module_& m) {
+  m.def("draw_outcomes", &draw, py::arg("offset"), py::arg("probability"), py::arg("pair"),
+        py::arg("uniform"),
+        "[N]: which of all outcomes each pair has, by inversion of a uniform number for each.");
   py::class_<Bellman>(m, "Bellman", "Sweeps over a finite MDP's arrays, which it keeps and does not copy.")
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
                     const py::object&, const py::object&>(),

@@ -351,8 +351,12 @@ void PolicyIterator::drift(double low, double high) {
     low = std::min(low, 0.0);
     high = std::max(high, 0.0);
   }
-  const double sums_differ = 1e-7 * std::max(std::abs(low), std::abs(high));
-  moved_ += gamma_ * (of_.mass.high * (high - low) + sums_differ) + 1e-13 * size_;
+  const double unit = 1.2e-16 * static_cast<double>(of_.mass.longest + 3);  // of a q's or a sum's rounding
+  const double change = std::max(std::abs(low), std::abs(high));
+  const double reward = std::max(std::abs(of_.mass.reward_low), std::abs(of_.mass.reward_high));
+  const double sums_differ = (of_.mass.high - of_.mass.low + 2 * unit) * change;
+  // Two q are rounded when a gap is measured, and two when it is used.
+  moved_ += gamma_ * (of_.mass.high * (high - low) + sums_differ) + 4 * unit * (reward + size_ + change);
   zero_ = false;
 }
 
