@@ -18,6 +18,7 @@ namespace py = pybind11;
 namespace fastrl {
 
 FASTRL_DISPATCH(TabularTable, tabular)
+FASTRL_DISPATCH(PolicyTable, policy_sweeps)
 
 namespace {
 
@@ -40,7 +41,7 @@ int64_t positive(int64_t threads) {
 class Bellman : public Checked {
  public:
   Bellman(const py::object& pair_offset, const py::object& offset, const py::object& next_state,
-          const py::object& weight, const py::object& reward, const py::object& terminal)
+          const py::object& weight, const py::object& reward, const py::object& terminal, int64_t threads)
       : keep_{pair_offset, offset, next_state, weight, reward, terminal} {
     const py::ssize_t states = array_of<const int64_t>(pair_offset, kOp, "pair_offset", 1).shape(0) - 1;
     const py::ssize_t pairs = array_of<const double>(reward, kOp, "reward", 1).shape(0);
@@ -60,8 +61,9 @@ class Bellman : public Checked {
     } else {
       take<int64_t>(Layout::int64);
     }
+    positive(threads);
     const py::gil_scoped_release release;
-    mass = inspect(model);
+    mass = inspect(model, threads);
   }
 
   ChangeTuple sweep(py::handle value, double gamma, py::handle next, py::handle choice, py::handle q,
@@ -72,10 +74,7 @@ class Bellman : public Checked {
                       gamma,
                       data_of<double>(next, kOp, "next_value", {n}),
                       data_of<int32_t>(choice, kOp, "choice", {n}),
-                      q.is_none() ? nullptr : data_of<double>(q, kOp, "q", {model.num_pairs}),
-                      nullptr,
-                      0,
-                      nullptr};
+                      q.is_none() ? nullptr : data_of<double>(q, kOp, "q", {model.num_pairs})};
     for (py::ssize_t s = 0; s < n; ++s) require_choice(s, what.choice[s]);
     Change change;
     {
@@ -156,8 +155,8 @@ class Bellman : public Checked {
 // A planner with the model that it reads.
 class BoundIterator {
  public:
-  BoundIterator(const py::object& of, double gamma, py::handle value, py::handle choice, int64_t threads)
-      : of_(of), iterator_(make(of.cast<const Bellman&>(), gamma, value, choice, threads)) {}
+  BoundIterator(const py::object& of, double gamma, py::handle value, int64_t threads)
+      : of_(of), iterator_(make(of.cast<const Bellman&>(), gamma, value, threads)) {}
 
   ChangeTuple improve() {
     Change change;
@@ -182,17 +181,27 @@ class BoundIterator {
 
   py::array_t<double> value() const { return py::array_t<double>(states(), iterator_.value()); }
   py::array_t<double> next_value() const { return py::array_t<double>(states(), iterator_.next()); }
+
+  using Bounds = py::typing::Tuple<py::array_t<double>, py::array_t<double>, py::array_t<double>, double>;
+  Bounds bounds(double below, double above) const {
+    py::array_t<double> lower(states()), middle(states()), upper(states());
+    double *const low = lower.mutable_data(), *const mid = middle.mutable_data(),
+                  *const high = upper.mutable_data();
+    double widest;
+    {
+      const py::gil_scoped_release release;
+      widest = iterator_.bounds(below, above, low, mid, high);
+    }
+    return py::make_tuple(lower, middle, upper, widest);
+  }
   py::array_t<int32_t> choice() const { return py::array_t<int32_t>(states(), iterator_.choice()); }
 
  private:
-  static PolicyIterator make(const Bellman& of, double gamma, py::handle value, py::handle choice,
-                             int64_t threads) {
+  static PolicyIterator make(const Bellman& of, double gamma, py::handle value, int64_t threads) {
     const auto n = static_cast<py::ssize_t>(of.model.num_states);
     const auto* v = value.is_none() ? nullptr : data_of<const double>(value, kOp, "value", {n});
-    const auto* c = choice.is_none() ? nullptr : data_of<const int32_t>(choice, kOp, "choice", {n});
-    for (py::ssize_t s = 0; c != nullptr && s < n; ++s) of.require_choice(s, c[s]);
     const py::gil_scoped_release release;
-    return {of, gamma, v, c, positive(threads)};
+    return {of, gamma, v, positive(threads)};
   }
 
   py::ssize_t states() const { return static_cast<py::ssize_t>(of_.cast<const Bellman&>().model.num_states); }
@@ -206,9 +215,9 @@ class BoundIterator {
 void register_tabular(py::module_& m) {
   py::class_<Bellman>(m, "Bellman", "Sweeps over a finite MDP's arrays, which it keeps and does not copy.")
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
-                    const py::object&, const py::object&>(),
+                    const py::object&, const py::object&, int64_t>(),
            py::arg("pair_offset"), py::arg("offset"), py::arg("next_state"), py::arg("weight"),
-           py::arg("reward"), py::arg("terminal"))
+           py::arg("reward"), py::arg("terminal"), py::arg("num_threads") = 1)
       .def("backup", &Bellman::sweep, py::arg("value"), py::arg("gamma"), py::arg("next_value"),
            py::arg("choice"), py::arg("q"), py::arg("num_threads") = 1,
            "next_value = T value; least and greatest change, and how many choices changed.")
@@ -245,14 +254,17 @@ void register_tabular(py::module_& m) {
           },
           "Least and greatest reward of states that are not terminal.");
   py::class_<BoundIterator>(m, "PolicyIterator", "Modified policy iteration, a step at a time.")
-      .def(py::init<const py::object&, double, py::handle, py::handle, int64_t>(), py::arg("bellman"),
-           py::arg("gamma"), py::arg("value"), py::arg("choice"), py::arg("num_threads"))
+      .def(py::init<const py::object&, double, py::handle, int64_t>(), py::arg("bellman"), py::arg("gamma"),
+           py::arg("value"), py::arg("num_threads"))
       .def("improve", &BoundIterator::improve,
            "next_value = T value; least and greatest change, and how many choices changed.")
       .def("evaluate", &BoundIterator::evaluate, py::arg("reduction"), py::arg("most"),
            "Sweeps of the greedy policy until the spread of changes is this times improve()'s; sweeps, "
            "spread.")
       .def("accept", &BoundIterator::accept, "value = next_value, moved by what all changes share.")
+      .def("bounds", &BoundIterator::bounds, py::arg("below"), py::arg("above"),
+           "next_value + below, the middle of the bounds, next_value + above, all 0 in terminal states; the "
+           "widest gap.")
       .def_property_readonly("size", &BoundIterator::size, "Greatest absolute value.")
       .def_property_readonly("value", &BoundIterator::value)
       .def_property_readonly("next_value", &BoundIterator::next_value)

@@ -43,7 +43,7 @@ class Run:
             raise ValueError(f"solve: num_threads must be >= 1, got {num_threads}")
         self.mdp, self.gamma, self.eps, self.max_iter = mdp, float(gamma), float(eps), max_iter
         self.num_threads, self.callback = num_threads, callback
-        self.of: Bellman = bellman(mdp)
+        self.of: Bellman = bellman(mdp, num_threads)
         self.iterations = 0.0
         self.best: tuple[Floats, Floats, NDArray[np.int32]] | None = None
         self.trace: list[Iteration] = []
@@ -71,13 +71,25 @@ class Run:
             lower[self.mdp.terminal] = upper[self.mdp.terminal] = 0
         with np.errstate(invalid="ignore"):
             middle = np.where(np.isinf(upper), lower, np.where(np.isinf(lower), upper, (lower + upper) / 2))
-        converged = bool((upper - lower).max() <= 2 * self.eps)
+        return self.between(lower, middle, upper, float((upper - lower).max()), choice, method)
+
+    def between(
+        self,
+        lower: Floats,
+        middle: Floats,
+        upper: Floats,
+        widest: float,
+        choice: NDArray[np.int32],
+        method: str,
+    ) -> Solution:
+        """The answer, where the middle of the bounds and their widest gap are known."""
+        converged = widest <= 2 * self.eps
         if not converged:
             warnings.warn(
                 f"solve: stopped after {len(self.trace)} iterations, values are proven within "
-                f"{(upper - lower).max() / 2:.3g}, not within eps = {self.eps:g}: raise max_iter or eps",
+                f"{widest / 2:.3g}, not within eps = {self.eps:g}: raise max_iter or eps",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return Solution(
             mdp=self.mdp,

@@ -181,7 +181,7 @@ def _iterative(
     endless = gamma * of.mass[1] >= 1 - 1e-12
     if endless:
         raise ValueError('evaluate: method must be "direct" or "krylov" with gamma = 1, got "iterative"')
-    iterator = PolicyIterator(of, gamma, value, None, num_threads)
+    iterator = PolicyIterator(of, gamma, value, num_threads)
     errors = [np.inf] * 4
     while True:
         low, high, _ = iterator.improve()

@@ -109,7 +109,7 @@ def _total(run: Run, start: Floats | None, method: str) -> Solution:
 
 
 def _auto(run: Run, start: Floats | None) -> Solution:
-    iterator = PolicyIterator(run.of, run.gamma, start, None, run.num_threads)
+    iterator = PolicyIterator(run.of, run.gamma, start, run.num_threads)
     solution = _improving(run, iterator, _adaptive, "auto: modified policy iteration", give_up=True)
     if solution is not None:
         return solution
@@ -157,19 +157,18 @@ def _improving(
         quick = evaluate(run, iterator, 0.5 * run.eps / error, switched)
         if give_up and not quick:
             return None
-    next_value = iterator.next_value
-    return run.solution(next_value + below, next_value + above, iterator.choice, method)
+    return run.between(*iterator.bounds(below, above), iterator.choice, method)
 
 
 def _value_iteration(run: Run, start: Floats | None) -> Solution:
-    iterator = PolicyIterator(run.of, run.gamma, start, None, run.num_threads)
+    iterator = PolicyIterator(run.of, run.gamma, start, run.num_threads)
     solution = _improving(run, iterator, _accept, "value iteration")
     assert solution is not None
     return solution
 
 
 def _modified_policy_iteration(run: Run, start: Floats | None) -> Solution:
-    iterator = PolicyIterator(run.of, run.gamma, start, None, run.num_threads)
+    iterator = PolicyIterator(run.of, run.gamma, start, run.num_threads)
     solution = _improving(run, iterator, _adaptive, "modified policy iteration")
     assert solution is not None
     return solution

@@ -18,8 +18,9 @@ __all__ = ["Bellman", "PolicyIterator", "backup", "bellman"]
 _kept: WeakKeyDictionary[Any, Bellman] = WeakKeyDictionary()
 
 
-def bellman(process: Any) -> Bellman:
-    """The compiled sweeps over a process's arrays, which it reads in place; made and checked once a process.
+def bellman(process: Any, num_threads: int = 1) -> Bellman:
+    """The compiled sweeps over a process's arrays, which it reads in place; made and checked once a
+    process, by up to so many threads.
 
     Raises:
         ValueError: arrays that do not fit together, next states outside [0, S).
@@ -33,6 +34,7 @@ def bellman(process: Any) -> Bellman:
             process.weight,
             process.reward,
             process.terminal,
+            num_threads,
         )
     return kept
 
