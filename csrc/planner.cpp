@@ -110,9 +110,9 @@ void PolicyIterator::make_rows() {
 }
 
 Change PolicyIterator::improve() {
-  const Improve what{&of_.model,  idle_.get(),   zero_ ? nullptr : value_.get(), gamma_,
-                     next_.get(), choice_.get(), nearest_.get(),                 moved_,
-                     &rows_};
+  const Improve what{&of_.model,     idle_.get(), zero_ ? nullptr : value_.get(),
+                     gamma_,         next_.get(), choice_.get(),
+                     nearest_.get(), moved_,      &rows_};
   const auto sweep = policy_sweeps().improve[static_cast<int>(of_.model.layout)];
   const int64_t n = of_.model.num_states;
   change_ = over(kNone, n, chunk_of(n, entries_of(of_.model)), threads_,
@@ -143,7 +143,7 @@ PolicyIterator::Evaluated PolicyIterator::evaluate(double reduction, int64_t mos
   int64_t steady = 0;  // sweeps since some states were settled
   while (done.sweeps < most && done.reduced > reduction) {
     const Relax relax{&rows_,       idle_.get(), static_cast<float>(gamma_),
-                      delta_.get(), sum_.get(), sum_next_.get()};
+                      delta_.get(), sum_.get(),  sum_next_.get()};
     before_last = (last.low + last.high) / 2;
     last = over(kNone, n, chunk, threads_, [&](int64_t begin, int64_t end, Change& change) {
       policy_sweeps().relax(relax, begin, end, change);
@@ -237,9 +237,9 @@ double PolicyIterator::bounds(double below, double above, double* lower, double*
 
 void PolicyIterator::advance(const float* sum, double scale, double shift) {
   const Advance how{idle_.get(), sum, next_.get(), scale, shift, value_.get()};
-  const Moved moved = over(
-      Moved{kInfinity, -kInfinity, 0}, padded_, kBlock, threads_,
-      [&](int64_t begin, int64_t end, Moved& all) { policy_sweeps().advance(how, begin, end, all); });
+  const Moved moved =
+      over(Moved{kInfinity, -kInfinity, 0}, padded_, kBlock, threads_,
+           [&](int64_t begin, int64_t end, Moved& all) { policy_sweeps().advance(how, begin, end, all); });
   size_ = moved.size;
   drift(moved.low, moved.high);
 }

@@ -2,134 +2,14 @@
 
 #include <cstdint>
 
-#include "model_rows.h"
+#include "policy_rows.h"
 
 namespace fastrl::FASTRL_ISA {
 
 namespace {
 
-constexpr int kLanes = static_cast<int>(kRowLanes);
-constexpr int64_t kMostPairs = 256, kMostOutcomes = 2048;  // of states whose actions are compared together
 // From this many states on, values come from far away, and are asked for some states ahead.
 constexpr int64_t kFar = 32768;
-
-// product = weight * value of the states that follow.
-template <class Index>
-__attribute__((noinline)) void multiply(const double* weight, const Index* next, const double* v,
-                                        int64_t size, double* product) {
-  int64_t k = 0;
-#ifdef __AVX512F__
-  typedef double Vec __attribute__((vector_size(64)));
-  for (; k + 8 <= size; k += 8) {
-    Vec x, w;
-    for (int i = 0; i < 8; ++i) x[i] = v[next[k + i]];
-    __builtin_memcpy(&w, weight + k, sizeof w);
-    w *= x;
-    __builtin_memcpy(product + k, &w, sizeof w);
-  }
-#endif
-  for (; k < size; ++k) product[k] = weight[k] * v[next[k]];
-}
-
-template <class Index>
-struct PackedRows : Compressed<Index> {
-  static constexpr bool kPacked = true;
-  using Compressed<Index>::Compressed;
-
-  void fetch_row(int64_t pair) const {
-    const int64_t k = this->offset[pair], last = this->offset[pair + 1] - 1;
-    __builtin_prefetch(this->next + k);
-    __builtin_prefetch(this->next + last);
-    __builtin_prefetch(this->weight + k);
-    __builtin_prefetch(this->weight + (k + last) / 2);
-    __builtin_prefetch(this->weight + last);
-  }
-
-  // The same sums as dot's.
-  void dots(int64_t first, int64_t last, const double* v, double* of) const {
-    const int64_t begin = this->offset[first], size = this->offset[last] - begin;
-    if (size > kMostOutcomes) {
-      for (int64_t l = first; l < last; ++l) of[l - first] = this->dot(l, v);
-      return;
-    }
-    double product[kMostOutcomes];
-    multiply(this->weight + begin, this->next + begin, v, size, product);
-    const double* p = product;
-    for (int64_t l = first; l < last; ++l) {
-      double sum = 0;
-      for (const double* end = product + (this->offset[l + 1] - begin); p < end; ++p) sum += *p;
-      of[l - first] = sum;
-    }
-  }
-
-  void gather(int64_t pair, int64_t s, const PolicyRows& rows) const {
-    const int64_t block = s >> rows.shift, stride = int64_t{1} << rows.shift;
-    int64_t at = rows.slot[block] + (s & (stride - 1));
-    for (int64_t k = this->offset[pair], end = this->offset[pair + 1]; k < end; ++k, at += stride) {
-      rows.to[at] = static_cast<int32_t>(this->next[k]);
-      rows.weight[at] = static_cast<float>(this->weight[k]);
-      rows.exact[at] = this->weight[k];
-    }
-    for (; at < rows.slot[block + 1]; at += stride) {
-      rows.to[at] = static_cast<int32_t>(s);
-      rows.weight[at] = 0;
-      rows.exact[at] = 0;
-    }
-  }
-};
-
-struct DenseRows : Dense {
-  static constexpr bool kPacked = false;
-  using Dense::Dense;
-
-  void fetch_row(int64_t) const {}  // streams
-
-  void dots(int64_t first, int64_t last, const double* v, double* of) const {
-    for (int64_t l = first; l < last; ++l) of[l - first] = dot(l, v);
-  }
-
-  void gather(int64_t pair, int64_t s, const PolicyRows& rows) const {
-    const double* row = weight + pair * states;
-    float* to = rows.weight + s * states;
-    for (int64_t k = 0; k < states; ++k) to[k] = static_cast<float>(row[k]);
-  }
-};
-
-bool is_idle(const uint8_t* idle, int64_t s) { return idle != nullptr && idle[s]; }
-
-// q of the policy's actions in kLanes states from s on.
-void keep(const Improve& b, int64_t s, double* q) {
-  const PolicyRows& rows = *b.rows;
-  if (rows.shift == 0) {
-    for (int i = 0; i < kLanes && s + i < rows.num_states; ++i) {
-      double sum = 0;
-      for (int64_t k = rows.slot[s + i], end = rows.slot[s + i + 1]; k < end; ++k)
-        sum += rows.exact[k] * b.value[rows.to[k]];
-      q[i] = rows.reward[s + i] + b.gamma * sum;
-    }
-    return;
-  }
-  const int64_t block = s >> rows.shift;
-#ifdef __AVX512F__
-  typedef double Vec __attribute__((vector_size(64)));
-  Vec sums[2] = {};
-  for (int64_t k = rows.slot[block], end = rows.slot[block + 1]; k < end; k += kLanes) {
-    for (int half = 0; half < 2; ++half) {
-      Vec x, w;
-      for (int i = 0; i < 8; ++i) x[i] = b.value[rows.to[k + 8 * half + i]];
-      __builtin_memcpy(&w, rows.exact + k + 8 * half, sizeof w);
-      sums[half] += w * x;
-    }
-  }
-  double sum[kLanes];
-  __builtin_memcpy(sum, sums, sizeof sum);
-#else
-  double sum[kLanes] = {};
-  for (int64_t k = rows.slot[block], end = rows.slot[block + 1]; k < end; k += kLanes)
-    for (int i = 0; i < kLanes; ++i) sum[i] += rows.exact[k + i] * b.value[rows.to[k + i]];
-#endif
-  for (int i = 0; i < kLanes; ++i) q[i] = rows.reward[s + i] + b.gamma * sum[i];
-}
 
 // The best of a state's actions, and what it and the next best are worth.
 struct Best {
@@ -168,26 +48,27 @@ struct Sweep {
   }
 
   void evaluate(int64_t first, int64_t last, double* q) const {
-    const double* reward = b.model->reward + first;
-    if (b.value != nullptr) rows.dots(first, last, b.value, q);
-    for (int64_t l = 0; l < last - first; ++l)
-      q[l] = b.value == nullptr ? reward[l] : reward[l] + b.gamma * q[l];
+    if (b.value != nullptr) return rows.evaluate(first, last, b, q);
+    for (int64_t l = first; l < last; ++l) q[l - first] = b.model->reward[l];
   }
 
   // A state of more actions than are compared together.
   Best best_of_many(int64_t first, int64_t last, int64_t kept) const {
     double q[kMostPairs];
-    if (kept >= 0) evaluate(first + kept, first + kept + 1, q);
-    Best all{kept, kept < 0 ? -__builtin_inf() : q[0], -__builtin_inf()};
+    Best all{-1, -__builtin_inf(), -__builtin_inf()};
     for (int64_t l = first; l < last; l += kMostPairs) {
-      const int64_t size = last - l < kMostPairs ? last - l : kMostPairs;
+      const int64_t size = last - l < kMostPairs ? last - l : kMostPairs, before = l - first;
       evaluate(l, l + size, q);
-      const bool in = kept >= l - first && kept < l - first + size;
-      const Best part = best_of(q, size, in ? kept - (l - first) : -1);
-      const double least = part.top < all.top ? part.top : all.top;
-      if (!in) all.second = least > all.second ? least : all.second;
+      const bool has_kept = kept >= before && kept < before + size;
+      const Best part = best_of(q, size, has_kept ? kept - before : -1);
+      const double less = part.top < all.top ? part.top : all.top;
+      all.second = less > all.second ? less : all.second;
       all.second = part.second > all.second ? part.second : all.second;
-      if (part.top > all.top || all.action < 0) all = {l - first + part.action, part.top, all.second};
+      const bool stays = before + part.action == kept && part.top == all.top;
+      if (part.top > all.top || stays || all.action < 0) {
+        all.action = before + part.action;
+        all.top = part.top;
+      }
     }
     return all;
   }
@@ -218,7 +99,8 @@ struct Sweep {
     double q[kMostPairs];
     evaluate(first[from], first[to], q);
     for (int64_t s = from; s < to; ++s)
-      switched[s - from] = take(s, best_of(q + (first[s] - first[from]), first[s + 1] - first[s], b.choice[s]));
+      switched[s - from] =
+          take(s, best_of(q + (first[s] - first[from]), first[s + 1] - first[s], b.choice[s]));
   }
 
   void one(int64_t s) {
@@ -241,8 +123,10 @@ struct Sweep {
       while (looked_at[end - from]) ++end;
       if (s < end) compare(s, end, switched + (s - from));
       for (s = end; s < to && !looked_at[s - from]; ++s) {
-        if (is_idle(b.idle, s)) b.next[s] = 0;
-        else if (!Rows::kPacked) one(s);
+        if (is_idle(b.idle, s))
+          b.next[s] = 0;
+        else if (!Rows::kPacked)
+          one(s);
       }
     }
     for (int i = 0; i < kLanes; ++i) {
@@ -263,8 +147,7 @@ struct Sweep {
 template <class Rows>
 void improve(const Improve& b, int64_t begin, int64_t end, Change& change) {
   Sweep<Rows> sweep(b, change);
-  for (int64_t s = begin; s < end; s += kRowLanes)
-    sweep.block(s, end - s < kRowLanes ? end : s + kRowLanes);
+  for (int64_t s = begin; s < end; s += kRowLanes) sweep.block(s, end - s < kRowLanes ? end : s + kRowLanes);
   change.switched += sweep.changed;
   for (int i = 0; i < kLanes; ++i) note(change, sweep.low[i], sweep.high[i]);
 }

@@ -34,8 +34,9 @@ struct Improve {
   const uint8_t* idle;  // states that are left alone, their next value 0; null: none
   const double* value;  // [S]; null: zeros
   double gamma;
-  double* next;            // [S]
-  int32_t* choice;         // [S]: index among the state's pairs of the greedy one; keeps its own on a tie. -1: none yet
+  double* next;  // [S]
+  int32_t*
+      choice;  // [S]: index among the state's pairs of the greedy one; keeps its own on a tie. -1: none yet
   float* nearest;          // [S]: that gap, plus `moved` of when it was measured; less than 0: not yet
   double moved;            // how far two values of one state's actions can have drifted apart so far
   const PolicyRows* rows;  // rewritten where choice changes

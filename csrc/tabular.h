@@ -30,9 +30,10 @@ struct Backup {
   const Model* model;
   const double* value;  // [S]
   double gamma;
-  double* next;     // [S]
-  int32_t* choice;  // [S]: index among the state's pairs of the greedy one; keeps its own on a tie. -1: none yet
-  double* q;        // [L], or null
+  double* next;  // [S]
+  int32_t*
+      choice;  // [S]: index among the state's pairs of the greedy one; keeps its own on a tie. -1: none yet
+  double* q;   // [L], or null
 };
 
 // The rows of a policy in the order of sweeps, solved for the state's own value:

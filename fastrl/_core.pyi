@@ -662,6 +662,7 @@ class Bellman:
         weight: typing.Any,
         reward: typing.Any,
         terminal: typing.Any,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 1,
     ) -> None: ...
     def add_transposed(
         self,
@@ -748,12 +749,24 @@ class PolicyIterator:
         bellman: typing.Any,
         gamma: typing.SupportsFloat | typing.SupportsIndex,
         value: typing.Any,
-        choice: typing.Any,
         num_threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> None: ...
     def accept(self) -> None:
         """
         value = next_value, moved by what all changes share.
+        """
+    def bounds(
+        self,
+        below: typing.SupportsFloat | typing.SupportsIndex,
+        above: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> tuple[
+        numpy.typing.NDArray[numpy.float64],
+        numpy.typing.NDArray[numpy.float64],
+        numpy.typing.NDArray[numpy.float64],
+        float,
+    ]:
+        """
+        next_value + below, the middle of the bounds, next_value + above, all 0 in terminal states; the widest gap.
         """
     def evaluate(
         self,
