@@ -5,11 +5,13 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <tuple>
 #include <vector>
 
 #include "array.h"
 #include "components.h"
 #include "dispatch.h"
+#include "outcomes.h"
 #include "planner.h"
 #include "prioritized.h"
 
@@ -152,6 +154,42 @@ class Bellman : public Checked {
   std::vector<py::object> keep_;
 };
 
+py::array_t<int64_t> draw(const py::object& offset, const py::object& probability, py::handle pair,
+                          py::handle uniform) {
+  constexpr const char* op = "draw_outcomes";
+  const py::ssize_t size = array_of<const int64_t>(pair, op, "pair", 1).shape(0);
+  const auto* of = data_of<const int64_t>(pair, op, "pair", {size});
+  const auto* u = data_of<const double>(uniform, op, "uniform", {size});
+  Rows rows{Layout::dense, 0, 0, 0, nullptr, nullptr};
+  if (offset.is_none()) {
+    std::tie(rows.probability, rows.num_pairs) = rows_of<const double>(
+        probability, op, "probability", array_of<const double>(probability, op, "probability", 2).shape(1));
+    rows.num_states = py::reinterpret_borrow<py::array>(probability).shape(1);
+    rows.entries = rows.num_pairs * rows.num_states;
+  } else {
+    const bool narrow = py::isinstance<py::array_t<int32_t>>(offset);
+    const py::array begins = narrow ? array_of<const int32_t>(offset, op, "offset", 1)
+                                    : array_of<const int64_t>(offset, op, "offset", 1);
+    rows.layout = narrow ? Layout::int32 : Layout::int64;
+    rows.num_pairs = begins.shape(0) - 1;
+    if (narrow)
+      rows.offset = data_of<const int32_t>(offset, op, "offset", {begins.shape(0)});
+    else
+      rows.offset = data_of<const int64_t>(offset, op, "offset", {begins.shape(0)});
+    rows.entries = array_of<const double>(probability, op, "probability", 1).shape(0);
+    rows.probability = data_of<const double>(probability, op, "probability", {rows.entries});
+  }
+  py::array_t<int64_t> out(size);
+  int64_t* to = out.mutable_data();
+  int64_t drawn = 0;
+  {
+    const py::gil_scoped_release release;
+    drawn = draw_outcomes(rows, of, u, size, to);
+  }
+  if (drawn < size) reject(op, "pair", "indices of pairs that have an outcome");
+  return out;
+}
+
 // A planner with the model that it reads.
 class BoundIterator {
  public:
@@ -181,19 +219,6 @@ class BoundIterator {
 
   py::array_t<double> value() const { return py::array_t<double>(states(), iterator_.value()); }
   py::array_t<double> next_value() const { return py::array_t<double>(states(), iterator_.next()); }
-
-  using Bounds = py::typing::Tuple<py::array_t<double>, py::array_t<double>, py::array_t<double>, double>;
-  Bounds bounds(double below, double above) const {
-    py::array_t<double> lower(states()), middle(states()), upper(states());
-    double *const low = lower.mutable_data(), *const mid = middle.mutable_data(),
-                  *const high = upper.mutable_data();
-    double widest;
-    {
-      const py::gil_scoped_release release;
-      widest = iterator_.bounds(below, above, low, mid, high);
-    }
-    return py::make_tuple(lower, middle, upper, widest);
-  }
   py::array_t<int32_t> choice() const { return py::array_t<int32_t>(states(), iterator_.choice()); }
 
  private:
@@ -213,6 +238,9 @@ class BoundIterator {
 }  // namespace
 
 void register_tabular(py::module_& m) {
+  m.def("draw_outcomes", &draw, py::arg("offset"), py::arg("probability"), py::arg("pair"),
+        py::arg("uniform"),
+        "[N]: which of all outcomes each pair has, by inversion of a uniform number for each.");
   py::class_<Bellman>(m, "Bellman", "Sweeps over a finite MDP's arrays, which it keeps and does not copy.")
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
                     const py::object&, const py::object&, int64_t>(),
@@ -262,9 +290,6 @@ void register_tabular(py::module_& m) {
            "Sweeps of the greedy policy until the spread of changes is this times improve()'s; sweeps, "
            "spread.")
       .def("accept", &BoundIterator::accept, "value = next_value, moved by what all changes share.")
-      .def("bounds", &BoundIterator::bounds, py::arg("below"), py::arg("above"),
-           "next_value + below, the middle of the bounds, next_value + above, all 0 in terminal states; the "
-           "widest gap.")
       .def_property_readonly("size", &BoundIterator::size, "Greatest absolute value.")
       .def_property_readonly("value", &BoundIterator::value)
       .def_property_readonly("next_value", &BoundIterator::next_value)

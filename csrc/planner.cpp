@@ -220,21 +220,6 @@ void PolicyIterator::accept() {
   advance(nullptr, 1, stochastic() ? gamma_ / (1 - gamma_) * (change_.low + change_.high) / 2 : 0.0);
 }
 
-double PolicyIterator::bounds(double below, double above, double* lower, double* middle,
-                              double* upper) const {
-  const auto fill = [&](int64_t begin, int64_t end, Moved& all) {
-    for (int64_t s = begin; s < end; ++s) {
-      const bool idle = idle_.get() != nullptr && idle_[s];
-      const double low = idle ? 0 : next_[s] + below, high = idle ? 0 : next_[s] + above;
-      lower[s] = low;
-      upper[s] = high;
-      middle[s] = std::isinf(high) ? low : std::isinf(low) ? high : (low + high) / 2;
-      all.size = std::max(all.size, high - low);
-    }
-  };
-  return over(Moved{0, 0, 0}, of_.model.num_states, kBlock, threads_, fill).size;
-}
-
 void PolicyIterator::advance(const float* sum, double scale, double shift) {
   const Advance how{idle_.get(), sum, next_.get(), scale, shift, value_.get()};
   const Moved moved =
@@ -250,8 +235,12 @@ void PolicyIterator::drift(double low, double high) {
     low = std::min(low, 0.0);
     high = std::max(high, 0.0);
   }
-  const double sums_differ = 1e-7 * std::max(std::abs(low), std::abs(high));
-  moved_ += gamma_ * (of_.mass.high * (high - low) + sums_differ) + 1e-13 * size_;
+  const double unit = 1.2e-16 * static_cast<double>(of_.mass.longest + 3);  // of a q's or a sum's rounding
+  const double change = std::max(std::abs(low), std::abs(high));
+  const double reward = std::max(std::abs(of_.mass.reward_low), std::abs(of_.mass.reward_high));
+  const double sums_differ = (of_.mass.high - of_.mass.low + 2 * unit) * change;
+  // Two q are rounded when a gap is measured, and two when it is used.
+  moved_ += gamma_ * (of_.mass.high * (high - low) + sums_differ) + 4 * unit * (reward + size_ + change);
   zero_ = false;
 }
 

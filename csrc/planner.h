@@ -32,9 +32,6 @@ class PolicyIterator {
   // value = next, moved by what the changes have in common.
   void accept();
 
-  // [S] each: next + below, next + above, and the middle; 0 in terminal states. The widest gap.
-  double bounds(double below, double above, double* lower, double* middle, double* upper) const;
-
   const double* value() const { return value_.get(); }
   const double* next() const { return next_.get(); }
   double size() const { return size_; }  // greatest |value|

@@ -755,19 +755,6 @@ class PolicyIterator:
         """
         value = next_value, moved by what all changes share.
         """
-    def bounds(
-        self,
-        below: typing.SupportsFloat | typing.SupportsIndex,
-        above: typing.SupportsFloat | typing.SupportsIndex,
-    ) -> tuple[
-        numpy.typing.NDArray[numpy.float64],
-        numpy.typing.NDArray[numpy.float64],
-        numpy.typing.NDArray[numpy.float64],
-        float,
-    ]:
-        """
-        next_value + below, the middle of the bounds, next_value + above, all 0 in terminal states; the widest gap.
-        """
     def evaluate(
         self,
         reduction: typing.SupportsFloat | typing.SupportsIndex,
@@ -882,6 +869,13 @@ def discounted(
     arg5: typing.Any,
     arg6: typing.Any,
 ) -> typing.Any: ...
+def draw_outcomes(
+    offset: typing.Any, probability: typing.Any, pair: typing.Any, uniform: typing.Any
+) -> numpy.typing.NDArray[numpy.int64]:
+    """
+    [N]: which of all outcomes each pair has, by inversion of a uniform number for each.
+    """
+
 def expectation(*args: typing.Any) -> typing.Any: ...
 def gae(
     arg0: typing.Any,

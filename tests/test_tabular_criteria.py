@@ -176,7 +176,8 @@ def test_periodic_chains_need_the_transform():
     cycle = MDP.from_dense(np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), np.array([1.0, 3.0]))
     assert not average_reward(cycle, step=1.0, max_iter=500).converged
     found = average_reward(cycle)
-    assert (found.gain, found.converged) == (2.0, True)
+    assert found.converged
+    assert found.gain == pytest.approx(2, rel=1e-15)
     np.testing.assert_allclose(found.relative_value, [0, 1], atol=1e-8)
     exact = evaluate_average_reward(cycle, np.zeros(2, np.int64))
     np.testing.assert_allclose(exact.bias, [-0.5, 0.5], atol=1e-15)
@@ -186,7 +187,9 @@ def test_periodic_chains_need_the_transform():
 def test_several_recurrent_classes_are_told():
     apart = MDP.from_dense(np.eye(3).reshape(3, 1, 3), np.array([1.0, 5.0, 2.0]))
     found = average_reward(apart, max_iter=100)
-    assert (found.lower, found.upper) == (1.0, 5.0)
+    assert (found.lower, found.upper) == pytest.approx((1, 5), rel=1e-14)
+    assert found.lower <= 1
+    assert found.upper >= 5
     assert (found.converged, found.unichain, found.iterations) == (False, False, 100)
     with pytest.raises(ValueError, match="policy must have one recurrent class"):
         evaluate_average_reward(apart, np.zeros(3, np.int64))
@@ -240,9 +243,10 @@ def test_occupancy_balances_and_prices_the_policy(process, gamma):
         np.testing.assert_allclose(
             np.bincount(mdp.state, found.pair, mdp.num_states), np.where(process.terminal, 0, found.state)
         )
-    assert (direct.state - summed.state).sum() <= summed.error + 1e-12
+    rounding = 1e-13 * direct.state.sum()
+    assert (direct.state - summed.state).sum() <= summed.error + rounding
     early = occupancy(mdp, table, gamma, initial=start, method="iterative", eps=0.5)
-    assert -1e-12 <= (direct.state - early.state).sum() <= early.error + 1e-12
+    assert -rounding <= (direct.state - early.state).sum() <= early.error + rounding
     if not process.terminal.any() and mdp.discount is None:
         assert (1 - gamma) * direct.state.sum() == pytest.approx(1)
 

@@ -111,6 +111,37 @@ def test_rewards_of_one_next_state_keep_mean_and_variance():
     np.testing.assert_array_equal(mdp.reward_variance, [0.25 * 6.25 + 0.25 * 2.25 + 0.5 * 0.25, 0])
 
 
+@pytest.mark.parametrize(
+    ("chance", "far", "mean"),
+    [(0, -1e20, 1.1), (0, -1e12, 1.1), (0, np.inf, 1.1), (0, -np.inf, 1.1), (1e-21, -1e20, 1.0)],
+)
+def test_a_reward_counts_by_its_probability(chance, far, mean):
+    chances, rewards = np.array([chance, 1.0]), np.array([far, 1.1])
+    sparse = scipy.sparse.csr_array((chances, [0, 1], [0, 2]), (1, 2))
+    each = scipy.sparse.csr_array((rewards, [0, 1], [0, 2]), (1, 2))
+    where = {"state": np.zeros(1, int), "action": np.zeros(1, int), "terminal": [1]}
+    both = np.array([[chances], [[0.0, 1.0]]])
+    for mdp in (
+        MDP.from_outcomes([0, 0], [0, 0], [0, 1], rewards, chances, terminal=[1], num_states=2),
+        MDP.from_pairs(sparse, each, **where),
+        MDP.from_pairs(chances[None], rewards[None], **where),
+        MDP.from_dense(both, np.array([[rewards], [[0.0, 0.0]]]), terminal=[1]),
+    ):
+        assert mdp.reward[0] == pytest.approx(mean, rel=1e-15)
+        assert mdp.reward_variance is None or mdp.reward_variance[0] == pytest.approx(
+            chance * far**2 if chance else 0
+        )
+    merged = MDP.from_outcomes([0, 0], [0, 0], [1, 1], rewards, chances, terminal=[1])
+    assert merged.reward[0] == pytest.approx(mean, rel=1e-15)
+
+
+def test_equal_rewards_have_their_mean_exactly():
+    chances = np.tile([0.7, 0.1, 0.2], (3, 1, 1))  # in floats they sum to less than 1
+    dense = MDP.from_dense(chances, np.full((3, 1, 3), 0.7))
+    np.testing.assert_array_equal(dense.reward, 0.7)
+    np.testing.assert_array_equal(dense.reward_variance, 0)
+
+
 def test_states_may_have_different_actions():
     mdp = zoo.gamblers_problem(goal=8)
     np.testing.assert_array_equal(np.diff(mdp.pair_offset), [0, 1, 2, 3, 4, 3, 2, 1, 0])
@@ -236,7 +267,8 @@ HALF = np.full((2, 2, 2), 0.5)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MDP.from_dense(HALF.astype(np.float32), np.zeros(2)), r"probability must be float64 \[S, A, S\], got float32"),
+        (lambda: MDP.from_dense(HALF.astype(complex), np.zeros(2)), r"probability must be float64 \[S, A, S\], got complex128"),
+        (lambda: MDP.from_dense([[[1.0], [0.5, 0.5]]], np.zeros(1)), r"probability must be float64 \[S, A, S\], got list"),
         (lambda: MDP.from_dense(HALF[0], np.zeros(2)), r"probability must be float64 \[S, A, S\], got float64 \[2, 2\]"),
         (lambda: MDP.from_dense(HALF, np.zeros(3)), r"reward must be float64 \[2\], \[2, 2\] or \[2, 2, 2\], got float64 \[3\]"),
         (lambda: MDP.from_dense(HALF, np.zeros(2), discount=HALF[0]), r"discount must be float64 \[2, 2, 2\]"),

@@ -1,6 +1,7 @@
 """``fastrl solve``: optimal values and policy of a finite MDP."""
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ def solve(options: Solve) -> int:
         raise ValueError(f"solve: out must be left out, the states of {options.model} are no grid")
     if options.out is not None:
         pictures.require_format(options.out)
+    for name in ("out", "save"):
+        _require_place(name, getattr(options, name))
     limit: dict[str, Any] = {} if options.max_iter is None else {"max_iter": options.max_iter}
     start = perf_counter()
     with warnings.catch_warnings():
@@ -72,8 +75,7 @@ def solve(options: Solve) -> int:
     if not np.isfinite(solution.value).all():
         return 1
     if options.save is not None:
-        solution.save(options.save)
-        print(f"values and policy: {options.save}")
+        print(f"values and policy: {solution.save(options.save)}")
     if mdp.grid is not None:
         if mdp.grid[1] <= WIDEST:
             print("\n".join(pictures.arrows(mdp, solution.policy)))
@@ -95,6 +97,15 @@ def _report(mdp: "MDP", solution: "Solution", seconds: float) -> None:
     if mdp.initial is not None:
         low, middle, high = (float(mdp.initial @ x) for x in (solution.lower, solution.value, solution.upper))
         print(f"value at the start: {middle:.10g}, in [{low:.10g}, {high:.10g}]")
+
+
+def _require_place(name: str, path: Path | None) -> None:
+    """Raise unless a file can be written there: better before planning than after."""
+    if path is None:
+        return
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise ValueError(f"solve: {name} must be a file that can be written, got {path}")
 
 
 def _arguments(text: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Values of a policy: directly, by Krylov's method, or by sweeps; with certified bounds."""
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from fastrl.kernels._check import require_choice, require_positive, require_unit
 from fastrl.kernels.tabular import Bellman, PolicyIterator, bellman
 from fastrl.tabular._process import Process, of_policy, probabilities
-from fastrl.tabular.bounds import certify, margins
+from fastrl.tabular.bounds import certify, error_of, is_total, margins, middle
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -69,7 +70,15 @@ def evaluate(
     require_positive("evaluate", "eps", eps)
     require_choice("evaluate", "method", method, METHODS)
     process = of_policy(mdp, probabilities("evaluate", mdp, policy))
-    return evaluate_process(process, float(gamma), eps, value, method, num_threads)
+    found = evaluate_process(process, float(gamma), eps, value, method, num_threads)
+    if not found.converged:
+        warnings.warn(
+            f"evaluate: values are proven within {error_of(found.value, found.lower, found.upper):.3g}, "
+            f"not within eps = {eps:g}: raise eps",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return found
 
 
 def evaluate_process(
@@ -85,7 +94,7 @@ def evaluate_process(
     if process.terminal is not None and process.terminal.all():
         nothing = np.zeros(process.num_states)
         return _evaluation(process.terminal, nothing, nothing.copy(), eps, method)
-    endless = gamma * of.mass[1] >= 1 - 1e-12
+    endless = is_total("evaluate", of, gamma)
     if method == "auto":
         method = "direct" if process.num_states <= SMALL or endless else "iterative"
     if method == "direct":
@@ -96,7 +105,7 @@ def evaluate_process(
         return _iterative(process, of, gamma, eps, value, num_threads)
     if endless:
         return _bounded_by_steps(process, of, found, gamma, eps, method)
-    lower, upper, _ = certify(of, found, gamma, num_threads)
+    lower, upper, _ = certify(of, found, gamma, num_threads, process.blur)
     return _evaluation(process.terminal, lower, upper, eps, method)
 
 
@@ -105,8 +114,11 @@ def _evaluation(
 ) -> Evaluation:
     if terminal is not None:
         lower[terminal] = upper[terminal] = 0
-    converged = bool((upper - lower).max() <= 2 * eps)
-    return Evaluation(value=(lower + upper) / 2, lower=lower, upper=upper, method=method, converged=converged)
+    if np.isnan(lower).any() or np.isnan(upper).any():
+        raise ValueError("evaluate: values must stay below 1.8e+308 on the way, got more")
+    value = middle(lower, upper)
+    converged = error_of(value, lower, upper) <= eps
+    return Evaluation(value=value, lower=lower, upper=upper, method=method, converged=converged)
 
 
 def _system(process: Process, gamma: float) -> tuple[Floats, NDArray[np.bool_]]:
@@ -146,6 +158,8 @@ def _krylov(process: Process, of: Bellman, gamma: float, eps: float, value: Floa
 
     right = np.where(ends, 0, process.reward)
     x = np.zeros(process.num_states) if value is None else np.where(ends, 0, value)
+    unit = 2.0 ** max(int(np.frexp(np.abs([right, x]).max())[1]) - 1, -1000)  # for squares to stay floats
+    right, x, eps = right / unit, x / unit, eps / unit
     residual = right - product(x)
     shadow, direction = residual.copy(), residual.copy()
     rho = float(shadow @ residual)
@@ -158,7 +172,12 @@ def _krylov(process: Process, of: Bellman, gamma: float, eps: float, value: Floa
             shadow, direction = residual.copy(), residual.copy()
             rho = float(shadow @ residual)
         image = product(direction)
-        alpha = rho / float(shadow @ image)
+        across = float(shadow @ image)
+        if across == 0:
+            x += residual  # a sweep leads out of where the method has no next step
+            rho = 0.0
+            continue
+        alpha = rho / across
         half = residual - alpha * image
         turned = product(half)
         omega = float(turned @ half) / max(float(turned @ turned), 1e-300)
@@ -172,7 +191,8 @@ def _krylov(process: Process, of: Bellman, gamma: float, eps: float, value: Floa
             continue
         direction = residual + after / rho * alpha / omega * (direction - omega * image)
         rho = after
-    return x
+    with np.errstate(over="ignore"):  # told by whoever bounds them
+        return x * unit
 
 
 def _iterative(
@@ -185,21 +205,22 @@ def _iterative(
     errors = [np.inf] * 4
     while True:
         low, high, _ = iterator.improve()
-        below, above = margins(of, low, high, gamma, iterator.size)
-        error = (above - below) / 2
+        found = margins(of, low, high, gamma, iterator.size, process.blur)
+        error = found.error
         errors.append(error)
-        if error <= eps or error > 0.5 * errors[-5]:
+        if not error > eps or error > 0.5 * errors[-5]:
             break
         if iterator.evaluate(0.5 * eps / error, 100)[1] > 0.1:
             break
-    next_value = iterator.next_value
     if error <= eps:
-        return _evaluation(process.terminal, next_value + below, next_value + above, eps, "iterative")
-    found, tolerance = iterator.value, 0.3 * eps * (1 - gamma * of.mass[1])
+        return _evaluation(process.terminal, *found.around(iterator.next_value), eps, "iterative")
+    value, tolerance = iterator.value, 0.3 * eps * (1 - gamma * of.mass[1])
+    if not np.isfinite(value).all():  # too long a step
+        value = np.zeros(process.num_states)
     for _ in range(6):
-        of.solve_components(found, gamma, tolerance, 100_000, False)
-        lower, upper, _ = certify(of, found, gamma, num_threads)
-        if (upper - lower).max() <= 2 * eps:
+        of.solve_components(value, gamma, tolerance, 100_000, False)
+        lower, upper, _ = certify(of, value, gamma, num_threads, process.blur)
+        if not error_of(middle(lower, upper), lower, upper) > eps:
             break
         tolerance /= 16
     return _evaluation(process.terminal, lower, upper, eps, "iterative")
