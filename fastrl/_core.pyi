@@ -665,6 +665,7 @@ class Bellman:
         weight: typing.Any,
         reward: typing.Any,
         terminal: typing.Any,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 1,
     ) -> None: ...
     def add_transposed(
         self,
@@ -761,7 +762,6 @@ class PolicyIterator:
         bellman: typing.Any,
         gamma: typing.SupportsFloat | typing.SupportsIndex,
         value: typing.Any,
-        choice: typing.Any,
         num_threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> None: ...
     def accept(self) -> None:

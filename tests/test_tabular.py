@@ -125,7 +125,7 @@ def test_threads_give_the_same_bits():
 def test_a_state_that_mixes_slowly_does_not_hold_up_the_others(threads):
     states = 20_000
     mdp = garnet(states, 1, slow=[7])
-    iterator = PolicyIterator(bellman(mdp), 0.99, None, None, threads)
+    iterator = PolicyIterator(bellman(mdp), 0.99, None, threads)
     low, high, _ = iterator.improve()
     sweeps, reduced = iterator.evaluate(1e-2, 1000)
     assert sweeps < 30  # 100 where all wait for the one that shrinks by 0.96

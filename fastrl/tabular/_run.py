@@ -46,7 +46,7 @@ class Run:
         self.mdp, self.gamma, self.eps = mdp, float(gamma), float(eps)
         self.max_iter = int(min(max_iter, 2**53))  # infinity among them
         self.num_threads, self.callback = num_threads, callback
-        self.of: Bellman = bellman(mdp)
+        self.of: Bellman = bellman(mdp, num_threads)
         self.total = is_total("solve", self.of, self.gamma)
         self.iterations = 0.0
         self.least_error, self.stale = inf, 0

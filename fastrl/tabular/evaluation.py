@@ -177,7 +177,7 @@ def _krylov(process: Process, of: Bellman, gamma: float, eps: float, value: Floa
 def _iterative(
     process: Process, of: Bellman, gamma: float, eps: float, value: Floats | None, num_threads: int
 ) -> Evaluation:
-    iterator = PolicyIterator(of, gamma, value, None, num_threads)
+    iterator = PolicyIterator(of, gamma, value, num_threads)
     errors = [np.inf] * 4
     while True:
         low, high, _ = iterator.improve()

@@ -118,7 +118,7 @@ def _total(run: Run, start: Floats | None, method: str) -> Solution:
 
 
 def _auto(run: Run, start: Floats | None) -> Solution:
-    iterator = PolicyIterator(run.of, run.gamma, start, None, run.num_threads)
+    iterator = PolicyIterator(run.of, run.gamma, start, run.num_threads)
     solution = _improving(run, iterator, _adaptive, "auto: modified policy iteration", give_up=True)
     if solution is not None:
         return solution
@@ -172,14 +172,14 @@ def _improving(
 
 
 def _value_iteration(run: Run, start: Floats | None) -> Solution:
-    iterator = PolicyIterator(run.of, run.gamma, start, None, run.num_threads)
+    iterator = PolicyIterator(run.of, run.gamma, start, run.num_threads)
     solution = _improving(run, iterator, _accept, "value iteration")
     assert solution is not None
     return solution
 
 
 def _modified_policy_iteration(run: Run, start: Floats | None) -> Solution:
-    iterator = PolicyIterator(run.of, run.gamma, start, None, run.num_threads)
+    iterator = PolicyIterator(run.of, run.gamma, start, run.num_threads)
     solution = _improving(run, iterator, _adaptive, "modified policy iteration")
     assert solution is not None
     return solution

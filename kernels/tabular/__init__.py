@@ -18,8 +18,9 @@ __all__ = ["Bellman", "PolicyIterator", "backup", "bellman", "draw_outcomes"]
 _kept: WeakKeyDictionary[Any, Bellman] = WeakKeyDictionary()
 
 
-def bellman(process: Any) -> Bellman:
-    """The compiled sweeps over a process's arrays, which it reads in place, after a check of them.
+def bellman(process: Any, num_threads: int = 1) -> Bellman:
+    """The compiled sweeps over a process's arrays, which it reads in place, after a check of them by
+    up to so many threads.
 
     Made once a process whose arrays nobody can write into; else anew, since a state out of range would be
     read from foreign memory: a pass over the arrays.
@@ -33,7 +34,7 @@ def bellman(process: Any) -> Bellman:
         return kept
     names = ("pair_offset", "offset", "next_state", "weight", "reward", "terminal")
     arrays = [getattr(process, name) for name in names]
-    made = Bellman(*arrays)
+    made = Bellman(*arrays, num_threads)
     if can_be_kept and all(map(_is_sealed, arrays)):
         _kept[process] = made
     return made
