@@ -34,7 +34,7 @@ def bellman(process: Any, num_threads: int = 1) -> Bellman:
         return kept
     names = ("pair_offset", "offset", "next_state", "weight", "reward", "terminal")
     arrays = [getattr(process, name) for name in names]
-    made = Bellman(*arrays, num_threads)
+    made = Bellman(*[*arrays, num_threads])
     if can_be_kept and all(map(_is_sealed, arrays)):
         _kept[process] = made
     return made
