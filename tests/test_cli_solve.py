@@ -79,6 +79,27 @@ def test_not_converged_is_status_one(solve):
     assert "did NOT converge in 1 iterations" in printed.out
 
 
+@pytest.mark.parametrize(
+    ("model", "figure"),
+    [("FrozenLake-v1", 14 / 17), ("FrozenLake8x8-v1", 1.0), ("CliffWalking-v1", -13), ("Taxi-v4", 7.93)],
+)
+def test_without_discount(solve, model, figure):
+    status, printed = solve(model, "--gamma", "1", "--eps", "1e-9", "--save", "solved")
+    assert status == 0
+    value, low, high = start(printed.out)
+    assert value == pytest.approx(figure, abs=1e-8)
+    assert low <= value <= high
+    with np.load("solved") as saved:
+        assert saved["gamma"] == 1
+
+
+def test_a_file_of_text(solve, tmp_path):
+    (tmp_path / "model.npz").write_text("P = 1")
+    status, printed = solve("model.npz")
+    assert status == 2
+    assert "model.npz must be a file that MDP.save wrote: it is no archive of arrays" in printed.err
+
+
 def test_values_without_bounds_are_not_drawn(solve, tmp_path):
     status, printed = solve("windy_gridworld", "--gamma", "1", "--max-iter", "1")
     assert status == 1
@@ -102,7 +123,13 @@ def test_values_without_bounds_are_not_drawn(solve, tmp_path):
         (["gridworld", "--method", "magic"], "method must be one of"),
         (["gridworld", "--out", "x.txt"], "out must end in .png, .svg or .pdf, got x.txt"),
         (["forest", "--out", "x.png"], "solve: out must be left out, the states of forest are no grid"),
-        (["gridworld_with_jumps", "--gamma", "1"], "gamma"),
+        (["gridworld_with_jumps", "--gamma", "1"], "rewards around state 0 add up to infinity"),
+        (["gridworld", "--gamma", "nan"], "gamma must be in [0, 1], got nan"),
+        (["Taxi-v3"], "Please use `Taxi-v4` instead"),
+        (
+            ["FrozenLake-v1", "--options", '{"map_name": "9x9"}'],
+            "solve: options must be such that FrozenLake-v1 takes",
+        ),
     ],
 )
 def test_one_clear_error(solve, flags, message, tmp_path):

@@ -15,6 +15,27 @@ TOLERANCE = 1e-8
 """How far a row's sum may be from 1."""
 
 
+def require_states(states: Any) -> int:
+    """A number of states that arrays of int32 can name."""
+    if isinstance(states, bool | np.bool_) or not isinstance(states, int | np.integer):
+        raise TypeError(f"MDP: num_states must be an integer, got {describe(states)}")
+    if not 1 <= states < 2**31:
+        rule = "at least one state" if states < 1 else "fewer than 2^31 states"
+        raise ValueError(f"MDP: there must be {rule}, got {states or 'none'}")
+    return int(states)
+
+
+def require_actions(states: int, state: NDArray[np.int64], terminal: Any) -> None:
+    """Raise if there are so few pairs that a state must lack one, before anything of S states is made."""
+    ends = np.asarray([] if terminal is None else terminal)
+    if ends.dtype == np.bool_ or ends.size + state.size >= states:
+        return
+    acting = np.unique(np.append(state, ends.astype(np.int64).ravel()))
+    gap = np.flatnonzero(acting != np.arange(len(acting)))
+    first = int(gap[0]) if gap.size else len(acting)
+    raise ValueError(f"MDP: state {first} must have an action or be terminal, got none")
+
+
 def mask(name: str, given: Any, states: int) -> NDArray[np.bool_] | None:
     """bool [S] from a mask or from indices."""
     if given is None:
@@ -37,16 +58,16 @@ def distribution(given: Any, states: int) -> NDArray[np.float64] | None:
     """float64 [S] from probabilities or from one state."""
     if given is None:
         return None
-    if isinstance(given, int | np.integer):
+    if isinstance(given, int | np.integer) and not isinstance(given, bool):
         if not 0 <= given < states:
             raise ValueError(f"MDP: initial must be in [0, {states}), got {given}")
         given = np.arange(states) == given
-    array: NDArray[np.float64] = np.asarray(given, np.float64)
-    if array.shape != (states,):
+    array: NDArray[Any] = np.asarray(given)
+    if array.dtype.kind not in "fiub" or array.shape != (states,):
         raise ValueError(f"MDP: initial must be float64 [{states}] or a state, got {describe(given)}")
     if not (array >= 0).all() or not abs(array.sum() - 1) <= 1e-8:
         raise ValueError(f"MDP: initial must be >= 0 and sum to 1, got a sum of {array.sum()}")
-    return array
+    return array.astype(np.float64, copy=False)
 
 
 def integers(name: str, x: Any, size: int, dims: str) -> NDArray[np.int64]:

@@ -32,7 +32,8 @@ def load(cls: "type[MDP]", path: Path | str) -> "MDP":
     except FileNotFoundError:
         raise
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"MDP load: {source} must be a file that MDP.save wrote: {error}") from error
+        reason = "it is no archive of arrays" if "pickle" in str(error) else error  # NumPy's advice is unsafe
+        raise ValueError(f"MDP load: {source} must be a file that MDP.save wrote: {reason}") from error
     if str(arrays.pop("format", "")) != FORMAT:
         raise ValueError(f"MDP load: {source} must be a file that MDP.save wrote, of format {FORMAT}")
     try:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular._check import distribution, integers, mask
+from fastrl.tabular._check import distribution, integers, mask, require_actions, require_states
 from fastrl.tabular._moments import moments, moments_dense
 from fastrl.tabular._outcomes import of_outcomes
 
@@ -82,9 +82,11 @@ def require_matrix(given: Any, num_states: int | None) -> Any:
 
 def _rows(given: tuple[Any, ...], num_states: int | None) -> Rows:
     if len(given) != 3 or not all(isinstance(x, np.ndarray) and x.ndim == 1 for x in given):
-        raise TypeError(f"MDP: probability must be (data, indices, indptr), got {len(given)} items")
-    if num_states is None or num_states < 1:
-        raise ValueError(f"MDP: num_states must be >= 1 where probability is three arrays, got {num_states}")
+        kinds = ", ".join(describe(x) for x in given)
+        raise TypeError(f"MDP: probability must be arrays (data, indices, indptr), got ({kinds})")
+    if num_states is None:
+        raise ValueError("MDP: num_states must be >= 1 where probability is three arrays, got None")
+    num_states = require_states(num_states)
     data, indices, indptr = given
     require_shape("data", data, (len(indices),))
     for name, x in (("indices", indices), ("indptr", indptr)):
@@ -111,6 +113,7 @@ def of_pairs(
     state, action = (integers(name, x, pairs, "[L]") for name, x in (("state", state), ("action", action)))
     if pairs and (state[0] < 0 or state[-1] >= states or (np.diff(state) < 0).any()):
         raise ValueError(f"MDP: state must be in [0, {states}) and not decrease")
+    require_actions(require_states(states), state, terminal)
     parts: dict[str, Any]
     if _is_sparse(probability):
         matrix = _canonical(probability)
@@ -154,9 +157,14 @@ def of_matrices(
     cls: "type[MDP]", probabilities: Sequence[Any], reward: Any, terminal: Any, initial: Any
 ) -> "MDP":
     """See ``MDP.from_matrices``."""
+    if _is_sparse(probabilities) or not hasattr(probabilities, "__len__"):
+        raise TypeError(
+            f"MDP: probabilities must be a list of a matrix for each action, got {describe(probabilities)}"
+        )
     if not len(probabilities):
         raise ValueError("MDP: probabilities must hold a matrix for each action, got none")
-    states = probabilities[0].shape[0]
+    _require_matrices("probabilities", probabilities)
+    states = probabilities[0].shape[0] if probabilities[0].ndim else 0
     for a, matrix in enumerate(probabilities):
         if matrix.shape != (states, states):
             raise ValueError(
@@ -173,15 +181,31 @@ def of_matrices(
             "reward", table, (states, table.shape[1] if table.shape[1] == 1 else len(probabilities))
         )
         each = np.broadcast_to(table, (states, len(probabilities)))[state, action]
-    elif len(reward) == len(probabilities):
+    elif not hasattr(reward, "__len__") and not _is_sparse(reward):
+        raise TypeError(f"MDP: reward must be float64 [S], [S, A] or matrices [S, S], got {describe(reward)}")
+    elif not _is_sparse(reward) and len(reward) == len(probabilities):
+        _require_matrices("reward", reward)
+        for a, matrix in enumerate(reward):
+            if matrix.shape != (states, states):
+                wanted, got = f"matrices [{states}, {states}]", f"{list(matrix.shape)} of action {a}"
+                raise ValueError(f"MDP: reward must be {wanted}, got {got}")
         parts = [
             _at(matrix, row, column) for matrix, (row, column, _) in zip(reward, coordinates, strict=True)
         ]
         each = np.concatenate(parts)
     else:
-        raise ValueError(f"MDP: reward must hold {len(probabilities)} matrices, got {len(reward)}")
+        held = 1 if _is_sparse(reward) else len(reward)
+        raise ValueError(f"MDP: reward must hold {len(probabilities)} matrices, got {held}")
     columns = (state, action, next_state, each, probability, None, None)
     return of_outcomes(cls, columns, states, terminal, initial)
+
+
+def _require_matrices(name: str, given: Sequence[Any]) -> None:
+    for a, matrix in enumerate(given):
+        if not _is_sparse(matrix) and not isinstance(matrix, np.ndarray):
+            raise TypeError(
+                f"MDP: {name} must be sparse or float64 matrices, got {describe(matrix)} of action {a}"
+            )
 
 
 def _is_sparse(x: Any) -> bool:
@@ -191,6 +215,8 @@ def _is_sparse(x: Any) -> bool:
 def _canonical(matrix: Any) -> Any:
     """As CSR with sorted columns, each once, float64: the matrix's own arrays if it is."""
     csr = matrix.tocsr()
+    if csr.data.dtype.kind not in "fiub":
+        raise TypeError(f"MDP: a matrix must be of real numbers, got {csr.data.dtype}")
     if csr.data.dtype != np.float64:
         csr = csr.astype(np.float64)
     if not csr.has_canonical_format:

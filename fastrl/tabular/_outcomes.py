@@ -1,6 +1,6 @@
 """Between lists of outcomes, Gymnasium's ``env.P`` among them, and an :class:`~fastrl.tabular.MDP`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular._check import distribution, integers, mask
+from fastrl.tabular._check import distribution, integers, mask, require_actions, require_states
 from fastrl.tabular._moments import moments, sums
 
 if TYPE_CHECKING:
@@ -23,19 +23,29 @@ def of_outcomes(
 ) -> "MDP":
     """See ``MDP.from_outcomes``."""
     names = ("state", "action", "next_state", "reward", "probability", "terminated", "discount")
-    size = len(columns[0])
     given = dict(zip(names, columns, strict=True))
+    for name in names[:5]:
+        if np.ndim(given[name]) != 1:
+            raise TypeError(f"MDP: {name} must be an array [K], got {describe(given[name])}")
+    size = len(given["state"])
     for name, x in given.items():
         if x is not None and np.shape(x) != (size,):
             raise ValueError(f"MDP: {name} must be [{size}] as state is, got {describe(x)}")
     state, action, next_state = (integers(name, given[name], size, "[K]") for name in names[:3])
-    reward, probability = (np.asarray(given[name], np.float64) for name in names[3:5])
+    reward, probability = (_reals(name, given[name]) for name in names[3:5])
     states = num_states
     if states is None:
         states = int(max(state.max(initial=-1), next_state.max(initial=-1))) + 1
+    states = require_states(states)
     if size and (state.min() < 0 or state.max() >= states):
         raise ValueError(f"MDP: state must be in [0, {states}), got {state.min()} to {state.max()}")
-    factor = np.ones(size) if given["discount"] is None else np.asarray(given["discount"], np.float64)
+    outside = (next_state < 0) | (next_state >= states)
+    if outside.any():
+        raise ValueError(f"MDP: next states {_at(outside, state, action, next_state, f'in [0, {states})')}")
+    if (probability < 0).any():
+        raise ValueError(f"MDP: probabilities {_at(probability < 0, state, action, probability, '>= 0')}")
+    require_actions(states, state, terminal)
+    factor = np.ones(size) if given["discount"] is None else _reals("discount", given["discount"])
     if given["terminated"] is not None:
         factor = np.where(given["terminated"], 0.0, factor)
 
@@ -70,6 +80,18 @@ def of_outcomes(
     )
 
 
+def _reals(name: str, x: Any) -> Floats:
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiubO":
+        raise TypeError(f"MDP: {name} must be real numbers [K], got {describe(x)}")
+    return array.astype(np.float64, copy=False)
+
+
+def _at(bad: NDArray[np.bool_], state: Any, action: Any, values: Any, rule: str) -> str:
+    k = int(bad.argmax())
+    return f"of state {state[k]}, action {action[k]} must be {rule}, got {values[k]}"
+
+
 def of_gymnasium(cls: "type[MDP]", env: Any, initial: Any) -> "MDP":
     """See ``MDP.from_gymnasium``."""
     inner = getattr(env, "unwrapped", env)
@@ -84,7 +106,10 @@ def of_gymnasium(cls: "type[MDP]", env: Any, initial: Any) -> "MDP":
         raise TypeError(f"MDP: env must be P, or have P or mdp(), got {describe(env)}")
     if initial is None:
         initial = getattr(inner, "initial_state_distrib", None)
-    rows = [(s, a, *o) for s, acts in table.items() for a, outcomes in acts.items() for o in outcomes]
+    for s, acts in table.items():
+        if not isinstance(acts, Mapping):
+            raise TypeError(f"MDP: P must map actions of state {s} to outcomes, got {describe(acts)}")
+    rows = rows_of((s, a, outcomes) for s, acts in table.items() for a, outcomes in acts.items())
     mdp = of_outcomes(cls, columns_of(rows), len(table), None, initial)
     return replace(mdp, grid=_grid_of(inner, mdp.num_states))
 
@@ -100,6 +125,22 @@ def _grid_of(env: Any, states: int) -> tuple[int, int] | None:
     return int(shape[0]), int(shape[1])
 
 
+def rows_of(outcomes: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Any, ...]]:
+    """Of states, actions and lists of their outcomes the rows of ``columns_of``."""
+    rows: list[tuple[Any, ...]] = []
+    for s, a, found in outcomes:
+        if not isinstance(found, Iterable):
+            raise TypeError(f"MDP: outcomes of state {s}, action {a} must be a list, got {describe(found)}")
+        for outcome in found:
+            if not isinstance(outcome, Sequence) or len(outcome) not in (3, 4):
+                raise ValueError(
+                    f"MDP: outcomes of state {s}, action {a} must be (probability, next state, reward), or "
+                    f"with whether it ends, got {outcome!r}"
+                )
+            rows.append((s, a, *outcome))
+    return rows
+
+
 def columns_of(rows: Iterable[tuple[Any, ...]]) -> Columns:
     """Of (state, action, probability, next state, reward[, terminated]) the columns of ``of_outcomes``."""
     full = [row if len(row) == 6 else (*row, False) for row in rows]
@@ -109,8 +150,8 @@ def columns_of(rows: Iterable[tuple[Any, ...]]) -> Columns:
         state,
         action,
         next_state,
-        reward.astype(np.float64),
-        probability.astype(np.float64),
+        reward,
+        probability,
         terminated.astype(np.bool_),
         None,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
 from fastrl.tabular import _files, _matrices, _outcomes, _sampling
-from fastrl.tabular._check import check, distribution, mask
+from fastrl.tabular._check import check, distribution, mask, require_states
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer[Any]]
@@ -240,7 +240,8 @@ class MDP:
         Raises:
             TypeError, ValueError: as ``from_outcomes``.
         """
-        rows = [(s, a, *o) for s in range(num_states) for a in actions(s) for o in outcomes(s, a)]
+        states = range(require_states(num_states))
+        rows = _outcomes.rows_of((s, a, outcomes(s, a)) for s in states for a in actions(s))
         columns = _outcomes.columns_of(rows)
         return check(_outcomes.of_outcomes(cls, columns, num_states, terminal, initial))
 

@@ -109,13 +109,14 @@ class Solution:
     def save(self, path: str | Path) -> None:
         """Write values, bounds, policy and q as arrays of an ``.npz`` file, without pickle."""
         facts: dict[str, Any] = {"gamma": self.gamma, "method": self.method, "iterations": self.iterations}
-        np.savez_compressed(
-            path,
-            value=self.value,
-            lower=self.lower,
-            upper=self.upper,
-            policy=self.policy,
-            q=self.q,
-            converged=self.converged,
-            **facts,
-        )
+        with Path(path).open("wb") as file:  # a name would be given another ending
+            np.savez_compressed(
+                file,
+                value=self.value,
+                lower=self.lower,
+                upper=self.upper,
+                policy=self.policy,
+                q=self.q,
+                converged=self.converged,
+                **facts,
+            )
