@@ -93,6 +93,11 @@ def test_without_discount(solve, model, figure):
         assert saved["gamma"] == 1
 
 
+def test_compiled_environments_have_the_same_picture(solve, tmp_path):
+    assert solve("fastrl/FrozenLake-v1")[0] == 0
+    assert (tmp_path / "FrozenLake-v1.png").exists()
+
+
 def test_a_file_of_text(solve, tmp_path):
     (tmp_path / "model.npz").write_text("P = 1")
     status, printed = solve("model.npz")

@@ -3,6 +3,7 @@
 import warnings
 from itertools import product
 
+import gymnasium
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -187,6 +188,16 @@ def test_values_that_are_not_finite(message, method):
         solve(INFINITE[message], 1.0, method=method)
 
 
+def test_nothing_more_is_worth_exactly_nothing():
+    lake = MDP.from_gymnasium(gymnasium.make("FrozenLake8x8-v1"))
+    found = solve(lake, 1.0)
+    holes = np.flatnonzero(
+        [cell in b"GH" for cell in gymnasium.make("FrozenLake8x8-v1").unwrapped.desc.ravel()]
+    )
+    for values in (found.value, found.lower, found.upper):
+        assert (values[holes] == 0).all()
+
+
 def test_staying_for_ever_is_a_policy():
     mdp = FINITE["rewards out of a round, and not back"][0]
     found = solve(mdp, 1.0)
@@ -254,3 +265,14 @@ def test_folded_states_share_their_value():
     assert (lower <= [3, 3, 0]).all()
     assert (upper >= [3, 3, 0]).all()
     assert choice.tolist() == [0, 1, -1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_max_iter_returns_what_is_proven(method):
+    lake = MDP.from_gymnasium(gymnasium.make("FrozenLake8x8-v1"))
+    with pytest.warns(RuntimeWarning, match="not within eps"):
+        short = solve(lake, 1.0, method=method, max_iter=1, eps=1e-14)
+    assert not short.converged
+    expected = solve(lake, 1.0, eps=1e-11).value
+    assert (short.lower <= expected + 1e-11).all()
+    assert (expected <= short.upper + 1e-11).all()

@@ -133,6 +133,7 @@ def _environment(env_id: str, options: dict[str, Any]) -> Any:
 
     from fastrl.envs import COMPILED, VectorEnv
 
+    env_id = env_id.removeprefix("fastrl/")  # the same model, and Gymnasium's knows its grid
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the error says so as well

@@ -125,8 +125,9 @@ def _figure(mdp: MDP, value: NDArray[np.float64], moves: NDArray[np.float64], ti
         width=0.05 * size / figure.get_figwidth(),
     )  # fmt: skip
     if numbers:
+        told = np.where(np.abs(value) < 1e-6 * np.abs(value).max(), 0.0, value)  # as planners' eps has it
         for s in range(mdp.num_states):
-            axes.text(column[s], row[s] - 0.25, f"{value[s]:.3g}", ha="center", va="center",
+            axes.text(column[s], row[s] - 0.25, f"{told[s]:.3g}", ha="center", va="center",
                       color=colours[s], fontsize="small")  # fmt: skip
     axes.set_xticks([])
     axes.set_yticks([])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels.tabular import Bellman, bellman
+from fastrl.tabular._check import row_sums
 from fastrl.tabular._folded import fold, require_finite
 from fastrl.tabular._process import Process, of_pairs, of_policy
 from fastrl.tabular.bounds import Bounds, rounding
@@ -45,6 +46,8 @@ class Total:
         self.ends = np.zeros(self.process.num_states, np.bool_)
         if self.process.terminal is not None:
             self.ends |= self.process.terminal
+        leads = row_sums(self.process, self.process.weight) > 0
+        self.over = np.bincount(self.process.state, leads, self.process.num_states) == 0
         self.steps: Floats | None = None
 
     def first_value(self, start: Floats | None) -> Floats:
@@ -137,6 +140,7 @@ class Total:
             of.backup(above, 1.0, checked, np.full(states, -1, np.int32), None)
             if ((checked <= above - slack / 2) | self.ends).all():
                 upper = above
+        lower[self.over] = upper[self.over] = next_value[self.over]  # rewards, without rounding
         lower[self.ends] = upper[self.ends] = 0
         return lower[self.folded.state], upper[self.folded.state], self._unfolded(choice)
 
