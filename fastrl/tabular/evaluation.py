@@ -216,7 +216,10 @@ def _bounded_by_steps(
     found = ending_value(process, of, 0.5 * eps / max(1.0, float(steps.max())), value, method)
     left = np.abs(np.where(ends, 0, process.reward + of.expect(found) - found)).max()
     size = max(float(np.abs(found).max()), float(np.abs(process.reward).max()))
-    slack = (left + 8 * (of.longest + 4) * 2.0**-53 * size) * steps if sure else np.full(len(steps), np.inf)
+    if not sure or not np.isfinite(left):
+        unknown = np.full(len(steps), np.inf)
+        return Evaluation(value=found, lower=-unknown, upper=unknown, method=method, converged=False)
+    slack = (left + 8 * (of.longest + 4) * 2.0**-53 * size) * steps
     return _evaluation(process.terminal, found - slack, found + slack, eps, method)
 
 
