@@ -27,6 +27,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 import numpy as np  # noqa: E402
+import tables  # noqa: E402
 
 HERE = Path(__file__).parent
 ROUND_SECONDS = 0.02
@@ -95,7 +96,10 @@ def _calls_a_round(function: Callable[[], Any]) -> int:
 
 
 def copy_seconds(size: int) -> float:
-    """Seconds that a copy takes which reads and writes ``size`` bytes in all, the best of many."""
+    """Seconds that a copy takes which reads and writes ``size`` bytes in all, the best of many.
+
+    Half is read and half is written, from one array into one that is there: no page is new to either.
+    """
     source = np.ones(max(1, size // 2), np.uint8)
     target = np.empty_like(source)
     timer = Timer(lambda: np.copyto(target, source))
@@ -138,10 +142,13 @@ def main(family: str, cases: Callable[[], Iterable[Case]], packages: Iterable[st
     parser = argparse.ArgumentParser(description=f"Benchmark of the {family} family.")
     parser.add_argument("--rounds", type=int, default=15, help="at least 9")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--publish", action="store_true", help="also to bench/published, and fill the tables")
     options = parser.parse_args()
     if options.rounds < 9:
         parser.error(f"--rounds must be at least 9, got {options.rounds}")
     facts = context(["numpy", *packages])
+    if options.publish and (options.only or facts["commit"].endswith("-dirty")):
+        parser.error("--publish wants all cases, of a commit without changes")
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()))
     results = []
     for case in cases():
@@ -154,8 +161,12 @@ def main(family: str, cases: Callable[[], Iterable[Case]], packages: Iterable[st
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     file = folder / f"{family}-{facts['date'].replace(':', '')}.json"
-    file.write_text(json.dumps({**facts, "rounds": options.rounds, "cases": results}, indent=1))
+    text = json.dumps({**facts, "rounds": options.rounds, "cases": results}, indent=1) + "\n"
+    file.write_text(text)
     print(f"\nwritten to {file}")
+    if options.publish:
+        (HERE / "published" / f"{family}.json").write_text(text)
+        tables.rewrite()
 
 
 def _entry(case: Case, timings: dict[str, Timing], limit: float | None) -> dict[str, Any]:
@@ -176,7 +187,9 @@ def _entry(case: Case, timings: dict[str, Timing], limit: float | None) -> dict[
 def _show(entry: dict[str, Any]) -> None:
     print(f"\n{entry['name']}")
     if entry["bytes"]:
-        print(f"  moves {entry['bytes'] / 1e6:.3g} MB, as does a copy in {entry['copy_us']:.3g} us")
+        ratio = entry["times"]["ours"]["median_us"] / entry["copy_us"]
+        moved = f"{entry['bytes'] / 1e6:.3g} MB"
+        print(f"  moves {moved}, as does a copy in {entry['copy_us']:.3g} us: ours is {ratio:.2f} times that")
     print(f"  {'':28}{'median us':>12}{'min us':>12}{'times ours':>12}{'first call ms':>15}")
     for name, row in entry["times"].items():
         ratio = f"{row['ratio']:.2f}" if row["agrees"] else "differs"

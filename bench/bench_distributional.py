@@ -6,14 +6,14 @@ Peers that are not installed are left out; RLax wants an environment of its own.
 import _harness
 
 # isort: split
-import importlib
+import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from _atoms import GAP, GAUSSIANS, SIGMA, SUPPORT, TWO_HOTS, V_MAX, V_MIN, A, Array, Builder, N, Z, module
 
 from fastrl.kernels.distributional import (
     C51Loss,
@@ -21,21 +21,10 @@ from fastrl.kernels.distributional import (
     c51_loss,
     c51_project,
     expectation,
+    hl_gauss,
     quantile_huber,
     two_hot,
 )
-
-Array = NDArray[Any]
-V_MIN, V_MAX, N, A = -10.0, 10.0, 51, 6
-SUPPORT = {"v_min": V_MIN, "v_max": V_MAX}
-Z = np.linspace(V_MIN, V_MAX, N, dtype=np.float32)
-GAP = (V_MAX - V_MIN) / (N - 1)
-Builder = Callable[..., Callable[[], Any]]
-
-
-def module(name: str) -> Any:
-    return importlib.import_module(name)
-
 
 # ---- projection: probs [B, N], reward [B], discount [B]
 
@@ -185,6 +174,20 @@ def loss_ours(*arrays: Array) -> Callable[[], Any]:
     return run
 
 
+def refilled(
+    call: Callable[[], Any], arrays: Sequence[Array], batches: Sequence[Sequence[Array]]
+) -> Callable[[], Any]:
+    """The call with other contents of these arrays each time, which a processor cannot learn by heart."""
+    following = itertools.cycle(batches)
+
+    def run() -> Any:
+        for array, fresh in zip(arrays, next(following), strict=True):
+            array[...] = fresh
+        return call()
+
+    return run
+
+
 # ---- quantile Huber: quantiles [B, N], targets [B, M]; the gradient of the mean loss
 
 
@@ -239,26 +242,27 @@ def quantiles_ours(quantiles: Array, targets: Array) -> Callable[[], Any]:
     return lambda: torch.autograd.grad(quantile_huber(leaf, target).loss.mean(), leaf)[0]
 
 
+# What is compiled: the dense projection, sb3-contrib's loss, DreamerV3's two-hot, the listing of HL-Gauss
 PROJECTIONS = {
-    "ours, torch tensors": project_ours,
+    "ours, torch": project_ours,
     "CleanRL row loop": projection("project_rows"),
-    "torch flat index_add (TorchRL)": projection("project_flat"),
-    "tianshou C51._target_dist": project_tianshou,
-    "torch.compile dense": projection("project_dense", compiled=True),
+    "flat index_add (TorchRL)": projection("project_flat"),
+    "dense (tianshou)": project_tianshou,
+    "torch.compile": projection("project_dense", compiled=True),
     "rlax jit": project_rlax,
 }
 LOSSES = {
-    "ours, torch autograd": loss_ours,
-    "torch, CleanRL row loop": loss_torch("project_rows"),
-    "torch, flat index_add": loss_torch("project_flat"),
-    "torch, dense (tianshou)": loss_torch("project_dense"),
-    "torch.compile dense": loss_torch("project_dense", compiled=True),
+    "ours, torch": loss_ours,
+    "CleanRL row loop": loss_torch("project_rows"),
+    "flat index_add (TorchRL)": loss_torch("project_flat"),
+    "dense (tianshou)": loss_torch("project_dense"),
+    "torch.compile": loss_torch("project_dense", compiled=True),
     "rlax jit": loss_rlax,
 }
 QUANTILES = {
-    "ours, torch autograd": quantiles_ours,
+    "ours, torch": quantiles_ours,
     "sb3-contrib": quantiles_sb3(compiled=False),
-    "torch.compile(sb3-contrib)": quantiles_sb3(compiled=True),
+    "torch.compile": quantiles_sb3(compiled=True),
     "tianshou QRDQN": quantiles_tianshou,
     "rlax jit": quantiles_rlax,
 }
@@ -311,6 +315,24 @@ def cases() -> Iterator[_harness.Case]:
             agree=agree,
             bytes=2 * logits.nbytes + logits.nbytes // A + 20 * batch,  # reads one action's logits
         )
+        if batch != 256:
+            continue
+        own = [array.copy() for array in y[3:]]
+        others = [(rng.normal(size=batch), np.where(rng.random(batch) < 0.02, 0, 0.99)) for _ in range(256)]
+        batches = [tuple(array.astype(np.float32) for array in other) for other in others]
+        shared = {
+            name: peer for name, peer in LOSSES.items() if "jit" not in name
+        }  # JAX copies its arguments
+        calls = {"ours": lambda y=y, own=own: tuple(c51_loss(*y[:3], *own, **SUPPORT))}
+        calls |= peers_of(shared, *y[:3], *own)
+        calls = {name: refilled(call, own, batches) for name, call in calls.items()}
+        yield _harness.Case(
+            name=f"C51, other rewards at each call [{batch}, {A}, {N}]",
+            ours=calls.pop("ours"),
+            peers=calls,
+            agree=agree,
+            bytes=2 * logits.nbytes + logits.nbytes // A + 20 * batch,
+        )
     for batch, n, m in (
         (32, 200, 200),
         (256, 200, 200),
@@ -338,6 +360,21 @@ def cases() -> Iterator[_harness.Case]:
         peers={"numpy": lambda: probs @ Z},
         agree=agree,
         bytes=probs.nbytes,
+    )
+    yield _harness.Case(
+        name=f"two_hot [256, {N}]",
+        ours=lambda: two_hot(x, **SUPPORT, atoms=N),
+        peers=peers_of(TWO_HOTS, x),
+        agree=agree,
+        bytes=probs.nbytes + x.nbytes,
+    )
+    inside = np.clip(x, V_MIN, V_MAX)  # far outside, the paper's is 0 / 0
+    yield _harness.Case(
+        name=f"hl_gauss [256, {N}]",
+        ours=lambda: hl_gauss(inside, sigma=SIGMA, **SUPPORT, atoms=N),
+        peers=peers_of(GAUSSIANS, inside),
+        agree=agree,
+        bytes=probs.nbytes + x.nbytes,
     )
 
 

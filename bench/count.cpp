@@ -14,6 +14,7 @@
 #include "losses.h"
 #include "network_plan.h"
 #include "normalizers.h"
+#include "policy_sweeps.h"
 #include "replay.h"
 #include "returns.h"
 #include "sum_tree.h"
@@ -30,6 +31,7 @@ FASTRL_DISPATCH(NetworkTable, network)
 FASTRL_DISPATCH(NormalizeTable, normalize)
 FASTRL_DISPATCH(FramesTable, frames)
 FASTRL_DISPATCH(TabularTable, tabular)
+FASTRL_DISPATCH(PolicyTable, policy_sweeps)
 }  // namespace fastrl
 
 // Callgrind collects inside this function alone.
@@ -214,6 +216,9 @@ void count_distributional() {
                                loss.data(),
                                gradient.data()});
   });
+  const Floats values = random(batch);
+  count("distributional hl_gauss 64",
+        [&] { distributional().hl_gauss(batch, atoms, {values.data(), 1, 0}, 0.3, out.data()); });
   const Floats theta = random(batch * quantiles), target = random(batch * quantiles), tau = random(quantiles);
   Floats slope(static_cast<size_t>(batch * quantiles));
   count("distributional quantile_huber 64", [&] {
@@ -348,10 +353,11 @@ void count_envs(EnvMode mode, const EnvsTable& table) {
 // 1024 states of 4 actions with 5 outcomes each, anywhere.
 void count_tabular() {
   const int64_t states = 1024, actions = 4, outcomes = 5, pairs = states * actions;
-  std::vector<int64_t> pair_offset, slot;
+  std::vector<int64_t> pair_offset, slot, block_slot;
   for (int64_t s = 0; s <= states; ++s) {
     pair_offset.push_back(s * actions);
     slot.push_back(s * outcomes);
+    if (s % kRowLanes == 0) block_slot.push_back(s * outcomes);
   }
   std::vector<int32_t> offset, next_state, order;
   for (int64_t l = 0; l <= pairs; ++l) offset.push_back(static_cast<int32_t>(l * outcomes));
@@ -365,22 +371,34 @@ void count_tabular() {
   std::vector<double> value = random<double>(states), next(value), of_pairs(static_cast<size_t>(pairs));
   std::vector<double> solved(slot.back()), solved_reward(static_cast<size_t>(states));
   std::vector<int32_t> choice(static_cast<size_t>(states), 0), to(slot.back() + kSlotsAhead);
-  Floats gap(static_cast<size_t>(pairs), -1.0f), small(slot.back()), delta = random(states), sum = delta;
+  Floats nearest(static_cast<size_t>(states)), small(slot.back()), delta = random(states), sum = delta;
   Floats sum_next(delta);
-  const PolicyRows rows{states, slot.data(), to.data(), small.data()};
+  std::vector<double> exact(slot.back()), reward_of(static_cast<size_t>(states));
+  const PolicyRows rows{states,       kRowShift,    block_slot.data(), to.data(),
+                        small.data(), exact.data(), reward_of.data()};
   const SolvedRows solved_rows{slot.data(), to.data(), solved.data(), solved_reward.data()};
   Change change{0, 0, 0};
   const TabularTable& table = tabular();
-  const Backup all{&model, value.data(), 0.99, next.data(), choice.data(), nullptr, gap.data(), 1e3, &rows};
-  const Backup few{&model, value.data(), 0.99, next.data(), choice.data(), nullptr, gap.data(), 0, &rows};
-  count("tabular backup 1024", [&] {
-    gap.assign(gap.size(), -1.0f);
-    table.backup[0](all, 0, states, change);
+  const PolicyTable& policy = policy_sweeps();
+  const Backup all{&model, value.data(), 0.99, next.data(), choice.data(), nullptr};
+  count("tabular backup 1024", [&] { table.backup[0](all, 0, states, change); });
+  const Improve first{&model, nullptr, nullptr, 0.99, next.data(), choice.data(), nearest.data(), 0, &rows};
+  Improve later = first;
+  later.value = value.data();
+  count("tabular improve 1024 at first", [&] {
+    choice.assign(choice.size(), -1);
+    nearest.assign(nearest.size(), -1.0f);
+    policy.improve[0](first, 0, states, change);
   });
-  count("tabular backup 1024 of few actions", [&] { table.backup[0](few, 0, states, change); });
+  count("tabular improve 1024", [&] {
+    nearest.assign(nearest.size(), -1.0f);
+    policy.improve[0](later, 0, states, change);
+  });
+  nearest.assign(nearest.size(), 1.0f);
+  count("tabular improve 1024 of one action", [&] { policy.improve[0](later, 0, states, change); });
   const Relax relax{&rows, nullptr, 0.99f, delta.data(), sum.data(), sum_next.data()};
-  count("tabular relax 1024", [&] { table.relax(relax, 0, states, change); });
-  count("tabular settle 1024", [&] { table.settle(relax, order.data(), states, sum_next.data()); });
+  count("tabular relax 1024", [&] { policy.relax(relax, 0, states, change); });
+  count("tabular settle 1024", [&] { policy.settle(relax, order.data(), states, sum_next.data()); });
   const GaussSeidel in_place{&model, 0.99, value.data(), order.data(), &solved_rows};
   count("tabular gauss_seidel 1024", [&] { table.gauss_seidel[0](in_place, 0, states); });
   count("tabular relax_in_place 1024",

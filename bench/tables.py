@@ -3,7 +3,8 @@
     python bench/tables.py            rewrite what stands between <!-- table: NAME --> and <!-- end -->
     python bench/tables.py --check    exit 1 if that would change anything
 
-NAME is a file bench/published/NAME.json, a copy of one that a benchmark wrote to bench/results.
+NAME is a file bench/published/NAME.json, a copy of one that a benchmark wrote to bench/results; bench_NAME.py
+--publish makes it.
 """
 
 import argparse
@@ -69,6 +70,19 @@ def family(file: dict[str, Any]) -> tuple[str, str]:
             ratio = times.get(peer, {}).get("ratio")
             cells.append(f"{ratio:.1f}x" if ratio else "differs" if peer in times else "")
         rows.append([case["name"], *cells])
+    packages = ", ".join(f"{name} {version}" for name, version in file["packages"].items())
+    return markdown(rows), f"median of {file['rounds']} rounds, {packages}"
+
+
+def ops(file: dict[str, Any]) -> tuple[str, str]:
+    """Table and what its caption adds: ours, over a copy of as many bytes, and the two fastest peers."""
+    rows = [["", "ours, us", "over a copy of its bytes", "fastest peer", "second"]]
+    for case in file["cases"]:
+        times = case["times"]
+        own = times["ours"]["median_us"]
+        peers = {name: x["ratio"] for name, x in times.items() if not name.startswith("ours") and x["ratio"]}
+        fastest = [f"{name}: {peers[name]:.1f}x" for name in sorted(peers, key=peers.__getitem__)[:2]]
+        rows.append([case["name"], number(own), f"{own / case['copy_us']:.2f}x", *[*fastest, "", ""][:2]])
     packages = ", ".join(f"{name} {version}" for name, version in file["packages"].items())
     return markdown(rows), f"median of {file['rounds']} rounds, {packages}"
 
@@ -220,7 +234,8 @@ def render(name: str) -> str:
     elif "settings" in file:
         tables, details = throughput(file["settings"])
     else:
-        tables, details = rates(file) if "contestants" in file else family(file)
+        shown = rates if "contestants" in file else ops if name == "returns" else family
+        tables, details = shown(file)
     threads = f"{file['threads']} thread{'s' if file['threads'] > 1 else ''}"
     place = f"{file['cpu']}, {threads}, Python {file['python']}"
     return f"{tables}\n\n{place}, {details}; {file['date'][:10]}, commit {file['commit']}.\n"
@@ -230,20 +245,25 @@ def fill(text: str) -> str:
     return TABLE.sub(lambda found: found[1] + render(found[2]) + found[3], text)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
-    options = parser.parse_args()
+def rewrite(check: bool = False) -> int:
+    """Fill the pages; or, to check, only say how many would change."""
     stale = 0
     for page in PAGES:
         text = page.read_text()
         fresh = fill(text)
-        if not options.check:
+        if not check:
             page.write_text(fresh)
         elif fresh != text:
             print(f"{page.relative_to(ROOT)} is not what bench/published gives: python bench/tables.py")
-            stale = 1
+            stale += 1
     return stale
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
+    options = parser.parse_args()
+    return min(rewrite(options.check), 1)
 
 
 if __name__ == "__main__":

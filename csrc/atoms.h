@@ -16,6 +16,8 @@ FASTRL_INLINE vint lanes() {
 
 FASTRL_INLINE int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
+#define SHUFFLE __builtin_shufflevector
+
 typedef float vquarter __attribute__((vector_size(16)));
 
 // Of all lanes, in the order that costs least.
@@ -32,6 +34,37 @@ FASTRL_INLINE float reduce(vfloat x, Join join) {
 
 FASTRL_INLINE float total(vfloat x) {
   return reduce(x, [](vquarter a, vquarter b) __attribute__((always_inline)) { return a + b; });
+}
+
+// Lane r holds the total of x[r], for less than kLanes totals cost: each step halves the vectors.
+FASTRL_INLINE vfloat totals(vfloat* x) {
+#if defined(__AVX512F__)
+  for (int i = 0; i < 16; i += 4) {
+    for (int j = i; j < i + 4; j += 2)
+      x[j] = SHUFFLE(x[j], x[j + 1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
+             SHUFFLE(x[j], x[j + 1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+    x[i] = SHUFFLE(x[i], x[i + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+           SHUFFLE(x[i], x[i + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+  }
+  const auto join = [](vfloat a, vfloat b) __attribute__((always_inline)) {
+    return SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  };
+  return join(join(x[0], x[4]), join(x[8], x[12]));
+#elif defined(__AVX2__)
+  for (int i = 0; i < 8; i += 4) {
+    for (int j = i; j < i + 4; j += 2)
+      x[j] = SHUFFLE(x[j], x[j + 1], 0, 8, 1, 9, 4, 12, 5, 13) +
+             SHUFFLE(x[j], x[j + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    x[i] = SHUFFLE(x[i], x[i + 2], 0, 1, 8, 9, 4, 5, 12, 13) +
+           SHUFFLE(x[i], x[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+  return SHUFFLE(x[0], x[4], 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(x[0], x[4], 4, 5, 6, 7, 12, 13, 14, 15);
+#else
+  for (int j = 0; j < 4; j += 2)
+    x[j] = SHUFFLE(x[j], x[j + 1], 0, 4, 1, 5) + SHUFFLE(x[j], x[j + 1], 2, 6, 3, 7);
+  return SHUFFLE(x[0], x[2], 0, 1, 4, 5) + SHUFFLE(x[0], x[2], 2, 3, 6, 7);
+#endif
 }
 
 // A NaN may be passed over.
@@ -60,9 +93,9 @@ FASTRL_INLINE void store_atoms(float* x, int64_t i, int64_t n, vfloat v) {
   for (int k = 0; k < n; ++k) x[k] = v[k];
 }
 
-// e^x of x <= 0 for softmax, in fewer steps than vexp: 2^n 2^f with n + f = x / ln 2, |f| <= 1/2, and 0 below
-// the normal numbers. Relative error 2e-7 + 4e-8 |x|, from rounding 1 / ln 2.
-FASTRL_INLINE vfloat vexp_of_negative(vfloat x) {
+// e^x of |x| <= 87 for softmax, in fewer steps than vexp: 2^n 2^f with n + f = x / ln 2, |f| <= 1/2. Relative
+// error 2e-7 + 4e-8 |x|, from rounding 1 / ln 2.
+FASTRL_INLINE vfloat vexp_near_0(vfloat x) {
   const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const vfloat shifted = x * 1.44269504088896341f + shift;
   const vfloat f = x * 1.44269504088896341f - (shifted - shift);
@@ -74,56 +107,51 @@ FASTRL_INLINE vfloat vexp_of_negative(vfloat x) {
   // The shift left drops what the rounding added, so that n joins the exponent; of NaN it leaves 0. Unsigned,
   // as what is not selected may wrap.
   typedef uint32_t vuint __attribute__((vector_size(kLanes * sizeof(uint32_t))));
-  const vfloat e = (vfloat)((vuint)p + ((vuint)shifted << 23));
-  return select(x < -87.0f, vfloat{}, e);
+  return (vfloat)((vuint)p + ((vuint)shifted << 23));
 }
 
-// Softmax of a row: its maximum, and the sums of e = exp(x - maximum) and of e * weight.
-struct Exponentials {
-  float highest, sum, weighted;
+// Of x <= 0: 0 below the normal numbers.
+FASTRL_INLINE vfloat vexp_of_negative(vfloat x) { return select(x < -87.0f, vfloat{}, vexp_near_0(x)); }
+
+// Logits up to here need no maximum taken off before exp, in either direction.
+constexpr float kBounded = 60;
+
+// Of logits, kLanes at a time; NaN leaves it as it is.
+struct Range {
+  vfloat low = broadcast(kInf), high = broadcast(-kInf);
+
+  FASTRL_INLINE void add(vfloat x) { low = vmin(x, low), high = vmax(x, high); }
+  FASTRL_INLINE bool bounded() const { return highest(vmax(high, -low)) <= kBounded; }
 };
 
-// Also writes e [n].
-FASTRL_INLINE Exponentials exponentials(const float* x, int64_t n, const float* weight, float* e_of_x) {
-  vfloat top = broadcast(-kInf);
-  for_atoms(n, [&](int64_t i, vint) __attribute__((always_inline)) { top = vmax(top, load_atoms(x, i, n)); });
-  const float highest_x = highest(top);
+// Softmax of a row: the sums of e = exp(x - shift) and of e * weight. The shift is 0 where the logits are
+// bounded, else their maximum.
+struct Exponentials {
+  float shift;
+  vfloat sum, weighted;  // in all lanes together
+};
+
+// Also gives take(i, e). Not `shifted`, the logits are taken for bounded: `range` tells afterwards.
+template <bool kShifted, class Take>
+FASTRL_INLINE Exponentials exponentials(const float* x, int64_t n, const float* weight, Range* range,
+                                        Take take) {
+  float shift = 0;
+  if (kShifted) {
+    Range own;
+    for_atoms(n, [&](int64_t i, vint) __attribute__((always_inline)) { own.add(load_atoms(x, i, n)); });
+    if (!own.bounded()) shift = highest(own.high);
+  }
   vfloat sum = {}, weighted = {};
   for_atoms(n, [&](int64_t i, vint fresh) __attribute__((always_inline)) {
-    const vfloat e = vexp_of_negative(load_atoms(x, i, n) - highest_x);
-    store_atoms(e_of_x, i, n, e);
-    const vfloat new_e = select(fresh, e, vfloat{});
-    sum += new_e;
-    weighted += new_e * load_atoms(weight, i, n);
+    const vfloat v = load_atoms(x, i, n);
+    if (!kShifted) range->add(v);
+    vfloat e = kShifted ? vexp_of_negative(v - shift) : vexp_near_0(v);
+    take(i, e);
+    e = select(fresh, e, vfloat{});
+    sum += e;
+    if (weight != nullptr) weighted += e * load_atoms(weight, i, n);
   });
-  return {highest_x, total(sum), total(weighted)};
-}
-
-// Means of weight [n] under the softmax of kRows rows, which are computed at once: the steps of a row wait
-// for each other.
-template <int kRows>
-FASTRL_INLINE void softmax_means(const float* x, int64_t stride, int64_t n, const float* weight,
-                                 float* mean) {
-  vfloat top[kRows], sum[kRows], weighted[kRows];
-#pragma GCC unroll 8
-  for (int k = 0; k < kRows; ++k) top[k] = broadcast(-kInf), sum[k] = weighted[k] = vfloat{};
-  for_atoms(n, [&](int64_t i, vint) __attribute__((always_inline)) {
-#pragma GCC unroll 8
-    for (int k = 0; k < kRows; ++k) top[k] = vmax(top[k], load_atoms(x + k * stride, i, n));
-  });
-#pragma GCC unroll 8
-  for (int k = 0; k < kRows; ++k) top[k] = broadcast(highest(top[k]));
-  for_atoms(n, [&](int64_t i, vint fresh) __attribute__((always_inline)) {
-    const vfloat w = load_atoms(weight, i, n);
-#pragma GCC unroll 8
-    for (int k = 0; k < kRows; ++k) {
-      const vfloat e = select(fresh, vexp_of_negative(load_atoms(x + k * stride, i, n) - top[k]), vfloat{});
-      sum[k] += e;
-      weighted[k] += e * w;
-    }
-  });
-#pragma GCC unroll 8
-  for (int k = 0; k < kRows; ++k) mean[k] = total(weighted[k]) / total(sum[k]);
+  return {shift, sum, weighted};
 }
 
 }  // namespace

@@ -47,6 +47,12 @@ double number(py::handle x, const char* op, const char* name) {
   reject(op, name, "a number");
 }
 
+bool flag(py::handle x, const char* op, const char* name) {
+  if (PyBool_Check(x.ptr())) return x.ptr() == Py_True;
+  if (!py::isinstance(x, py::module_::import("numpy").attr("bool_"))) reject(op, name, "True or False");
+  return x.cast<bool>();
+}
+
 double finite(py::handle x, const char* op, const char* name) {
   const double value = number(x, op, name);
   if (!std::isfinite(value)) reject(op, name, "finite");
@@ -106,6 +112,13 @@ class Support {
   std::vector<double> z_;
   bool uniform_ = false;
 };
+
+// -1 of None. bool, too, is an integer to Python.
+py::ssize_t atoms_of(py::handle atoms, const char* op) {
+  if (atoms.is_none()) return -1;
+  if (PyBool_Check(atoms.ptr()) || !PyIndex_Check(atoms.ptr())) reject(op, "atoms", "an integer");
+  return atoms.cast<py::ssize_t>();
+}
 
 template <class Real>
 Bellman<Real> bellman_of(py::handle reward, py::handle discount, py::handle terminated, py::handle gamma,
@@ -255,7 +268,7 @@ py::object c51_loss_of(const py::Args<py::object>& args) {
                            blocks_of(selector),
                            chosen,
                            bellman,
-                           kl.cast<bool>(),
+                           flag(kl, op, "kl"),
                            scale_of(scale, batch, op),
                            losses,
                            d};
@@ -336,7 +349,7 @@ py::object expectation(const py::Args<py::object>& args) {
     const py::array x = array_of<const float>(args[0], op, "x", 2);
     const py::ssize_t rows = x.shape(0);
     const Support support(args[1], args[2], args[3], x.shape(1), op, "support");
-    const bool logits = args[4].cast<bool>();
+    const bool logits = flag(args[4], op, "logits");
     auto result = py::reinterpret_steal<py::object>(new_array<float>(rows));
     auto* out = static_cast<float*>(contents(result.ptr()));
     without_gil(x.size() >= kReleaseGil, [&] {
@@ -351,7 +364,7 @@ py::object hl_gauss(const py::Args<py::object>& args) {
     const char* op = "hl_gauss";
     if (args.size() != 6) throw std::invalid_argument("hl_gauss: takes 6 arguments");
     const py::array x = array_of<const float>(args[0], op, "x", 1);
-    const py::ssize_t rows = x.shape(0), n = args[4].is_none() ? -1 : args[4].cast<py::ssize_t>();
+    const py::ssize_t rows = x.shape(0), n = atoms_of(args[4], op);
     const Support support(args[1], args[2], args[3], n, op, "support");
     const double sigma = number(args[5], op, "sigma");
     if (!(sigma > 0 && std::isfinite(sigma))) reject(op, "sigma", "> 0 and finite");

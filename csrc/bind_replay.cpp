@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "frame_store.h"
@@ -143,11 +144,12 @@ class PyReplay {
     Batch batch(fields_, "sample", n, out, true, replay_->window() > 1);
     int64_t stored = 0;
     bool drawn = false;
-    guarded<Reading>(n, [&] {
+    guarded<Drawing>(n, [&](Drawing& lock) {
       stored = replay_->stored();
       if (stored == 0 && n > 0) return;
       drawn = n == 0 || replay_->draw(n, {stratified, static_cast<WeightScale>(scale), beta}, batch.index,
                                       batch.weight);
+      lock.finish_drawing();
       if (drawn) replay_->gather(batch.index, n, batch.field.data(), batch.discount);
     });
     if (!drawn && stored > 0) throw py::value_error("sample: a stored priority must be > 0, all are 0");
@@ -176,20 +178,24 @@ class PyReplay {
     return Fields(batch.finished());
   }
 
-  void update_priorities(py::handle indexes, py::handle priorities) {
+  // since: None, or rows are passed over that were written when so many had been added, or later
+  void update_priorities(py::handle indexes, py::handle priorities, py::handle since) {
+    const int64_t before = since.is_none()
+                               ? Replay::kAnyTime
+                               : integer("update_priorities", "since", since, 0, Replay::kAnyTime);
     const Rows rows("update_priorities", indexes);
     const int64_t n = rows.count();
     Scratch<double> leaves(n);
     double largest = 0;
-    std::vector<double> given;  // asked for with sequences only
-    read_priorities("update_priorities", priorities, n, leaves.data(), &largest,
-                    replay_->sequences() == nullptr ? nullptr : &given);
+    std::vector<double> given;  // asked for where some may be passed over
+    const bool all = replay_->sequences() == nullptr && before == Replay::kAnyTime;
+    read_priorities("update_priorities", priorities, n, leaves.data(), &largest, all ? nullptr : &given);
     int64_t stored = 0;
     bool valid = false;
-    guarded<Writing>(n, [&] {
+    guarded<Updating>(n, [&] {
       stored = replay_->stored();
       valid = rows.within(stored);
-      if (valid) replay_->set_leaves(rows.data(), leaves.data(), n, largest, given.data());
+      if (valid) replay_->set_leaves(rows.data(), leaves.data(), n, largest, given.data(), before);
     });
     if (!valid) rows.refuse("update_priorities", stored);
   }
@@ -211,26 +217,32 @@ class PyReplay {
   int64_t stored() { return looked_at(&Replay::stored); }
   int64_t next_row() { return looked_at(&Replay::next_row); }
   int64_t added() { return looked_at(&Replay::added); }
-  double max_priority() { return looked_at(&Replay::max_priority); }
+  double max_priority() { return looked_at<Drawing>(&Replay::max_priority); }
   int64_t capacity() const { return replay_->capacity(); }
   int64_t bytes() { return looked_at(&Replay::bytes); }
 
  private:
   template <class Lock, class Work>
   void guarded(int64_t rows, Work work) {
+    const auto inside = [&](Lock& lock) {
+      if constexpr (std::is_invocable_v<Work, Lock&>)
+        work(lock);
+      else
+        work();
+    };
     if (rows * row_bytes_ < kReleaseGil) {
-      const Lock lock(lock_, std::try_to_lock);
-      if (lock.owns_lock()) return work();
+      Lock lock(lock_, std::try_to_lock);
+      if (lock.owns_lock()) return inside(lock);
     }
     py::gil_scoped_release release;
-    const Lock lock(lock_);
-    work();
+    Lock lock(lock_);
+    inside(lock);
   }
 
-  template <class Value>
+  template <class Lock = Reading, class Value>
   Value looked_at(Value (Replay::*look)() const) {
     Value result{};
-    guarded<Reading>(0, [&] { result = ((*replay_).*look)(); });
+    guarded<Lock>(0, [&] { result = ((*replay_).*look)(); });
     return result;
   }
 
@@ -312,9 +324,8 @@ void register_replay(py::module_& m) {
       .def("keep_sequences", [](PyReplay& self, int64_t length, int64_t stride,
                                 int ends) { keep_sequences(self.parts(), length, stride, ends); })
       .def("sample_sequences",
-           [](PyReplay& self, py::handle batch_size, py::handle beta, bool stratified, int scale) {
-             return sample_sequences(self.parts(), batch_size, beta, stratified, scale);
-           })
+           [](PyReplay& self, py::handle batch_size, py::handle out, py::handle beta, bool stratified,
+              int scale) { return sample_sequences(self.parts(), batch_size, out, beta, stratified, scale); })
       .def("outline", [](PyReplay& self) { return replay_outline(self.parts()); })
       .def("rows", [](PyReplay& self, int64_t added, int64_t first,
                       int64_t last) { return replay_rows(self.parts(), added, first, last); })

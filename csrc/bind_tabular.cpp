@@ -5,12 +5,14 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <tuple>
 #include <vector>
 
 #include "array.h"
 #include "components.h"
 #include "dispatch.h"
 #include "end_components.h"
+#include "outcomes.h"
 #include "planner.h"
 #include "prioritized.h"
 
@@ -19,6 +21,7 @@ namespace py = pybind11;
 namespace fastrl {
 
 FASTRL_DISPATCH(TabularTable, tabular)
+FASTRL_DISPATCH(PolicyTable, policy_sweeps)
 
 namespace {
 
@@ -41,7 +44,7 @@ int64_t positive(int64_t threads) {
 class Bellman : public Checked {
  public:
   Bellman(const py::object& pair_offset, const py::object& offset, const py::object& next_state,
-          const py::object& weight, const py::object& reward, const py::object& terminal)
+          const py::object& weight, const py::object& reward, const py::object& terminal, int64_t threads)
       : keep_{pair_offset, offset, next_state, weight, reward, terminal} {
     const py::ssize_t states = array_of<const int64_t>(pair_offset, kOp, "pair_offset", 1).shape(0) - 1;
     const py::ssize_t pairs = array_of<const double>(reward, kOp, "reward", 1).shape(0);
@@ -61,8 +64,9 @@ class Bellman : public Checked {
     } else {
       take<int64_t>(Layout::int64);
     }
+    positive(threads);
     const py::gil_scoped_release release;
-    mass = inspect(model);
+    mass = inspect(model, threads);
   }
 
   ChangeTuple sweep(py::handle value, double gamma, py::handle next, py::handle choice, py::handle q,
@@ -73,10 +77,7 @@ class Bellman : public Checked {
                       gamma,
                       data_of<double>(next, kOp, "next_value", {n}),
                       data_of<int32_t>(choice, kOp, "choice", {n}),
-                      q.is_none() ? nullptr : data_of<double>(q, kOp, "q", {model.num_pairs}),
-                      nullptr,
-                      0,
-                      nullptr};
+                      q.is_none() ? nullptr : data_of<double>(q, kOp, "q", {model.num_pairs})};
     for (py::ssize_t s = 0; s < n; ++s) require_choice(s, what.choice[s]);
     Change change;
     {
@@ -179,11 +180,47 @@ class Bellman : public Checked {
   std::vector<py::object> keep_;
 };
 
+py::array_t<int64_t> draw(const py::object& offset, const py::object& probability, py::handle pair,
+                          py::handle uniform) {
+  constexpr const char* op = "draw_outcomes";
+  const py::ssize_t size = array_of<const int64_t>(pair, op, "pair", 1).shape(0);
+  const auto* of = data_of<const int64_t>(pair, op, "pair", {size});
+  const auto* u = data_of<const double>(uniform, op, "uniform", {size});
+  Rows rows{Layout::dense, 0, 0, 0, nullptr, nullptr};
+  if (offset.is_none()) {
+    std::tie(rows.probability, rows.num_pairs) = rows_of<const double>(
+        probability, op, "probability", array_of<const double>(probability, op, "probability", 2).shape(1));
+    rows.num_states = py::reinterpret_borrow<py::array>(probability).shape(1);
+    rows.entries = rows.num_pairs * rows.num_states;
+  } else {
+    const bool narrow = py::isinstance<py::array_t<int32_t>>(offset);
+    const py::array begins = narrow ? array_of<const int32_t>(offset, op, "offset", 1)
+                                    : array_of<const int64_t>(offset, op, "offset", 1);
+    rows.layout = narrow ? Layout::int32 : Layout::int64;
+    rows.num_pairs = begins.shape(0) - 1;
+    if (narrow)
+      rows.offset = data_of<const int32_t>(offset, op, "offset", {begins.shape(0)});
+    else
+      rows.offset = data_of<const int64_t>(offset, op, "offset", {begins.shape(0)});
+    rows.entries = array_of<const double>(probability, op, "probability", 1).shape(0);
+    rows.probability = data_of<const double>(probability, op, "probability", {rows.entries});
+  }
+  py::array_t<int64_t> out(size);
+  int64_t* to = out.mutable_data();
+  int64_t drawn = 0;
+  {
+    const py::gil_scoped_release release;
+    drawn = draw_outcomes(rows, of, u, size, to);
+  }
+  if (drawn < size) reject(op, "pair", "indices of pairs that have an outcome");
+  return out;
+}
+
 // A planner with the model that it reads.
 class BoundIterator {
  public:
-  BoundIterator(const py::object& of, double gamma, py::handle value, py::handle choice, int64_t threads)
-      : of_(of), iterator_(make(of.cast<const Bellman&>(), gamma, value, choice, threads)) {}
+  BoundIterator(const py::object& of, double gamma, py::handle value, int64_t threads)
+      : of_(of), iterator_(make(of.cast<const Bellman&>(), gamma, value, threads)) {}
 
   ChangeTuple improve() {
     Change change;
@@ -211,14 +248,11 @@ class BoundIterator {
   py::array_t<int32_t> choice() const { return py::array_t<int32_t>(states(), iterator_.choice()); }
 
  private:
-  static PolicyIterator make(const Bellman& of, double gamma, py::handle value, py::handle choice,
-                             int64_t threads) {
+  static PolicyIterator make(const Bellman& of, double gamma, py::handle value, int64_t threads) {
     const auto n = static_cast<py::ssize_t>(of.model.num_states);
     const auto* v = value.is_none() ? nullptr : data_of<const double>(value, kOp, "value", {n});
-    const auto* c = choice.is_none() ? nullptr : data_of<const int32_t>(choice, kOp, "choice", {n});
-    for (py::ssize_t s = 0; c != nullptr && s < n; ++s) of.require_choice(s, c[s]);
     const py::gil_scoped_release release;
-    return {of, gamma, v, c, positive(threads)};
+    return {of, gamma, v, positive(threads)};
   }
 
   py::ssize_t states() const { return static_cast<py::ssize_t>(of_.cast<const Bellman&>().model.num_states); }
@@ -230,11 +264,14 @@ class BoundIterator {
 }  // namespace
 
 void register_tabular(py::module_& m) {
+  m.def("draw_outcomes", &draw, py::arg("offset"), py::arg("probability"), py::arg("pair"),
+        py::arg("uniform"),
+        "[N]: which of all outcomes each pair has, by inversion of a uniform number for each.");
   py::class_<Bellman>(m, "Bellman", "Sweeps over a finite MDP's arrays, which it keeps and does not copy.")
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
-                    const py::object&, const py::object&>(),
+                    const py::object&, const py::object&, int64_t>(),
            py::arg("pair_offset"), py::arg("offset"), py::arg("next_state"), py::arg("weight"),
-           py::arg("reward"), py::arg("terminal"))
+           py::arg("reward"), py::arg("terminal"), py::arg("num_threads") = 1)
       .def("backup", &Bellman::sweep, py::arg("value"), py::arg("gamma"), py::arg("next_value"),
            py::arg("choice"), py::arg("q"), py::arg("num_threads") = 1,
            "next_value = T value; least and greatest change, and how many choices changed.")
@@ -277,8 +314,8 @@ void register_tabular(py::module_& m) {
           },
           "Least and greatest reward of states that are not terminal.");
   py::class_<BoundIterator>(m, "PolicyIterator", "Modified policy iteration, a step at a time.")
-      .def(py::init<const py::object&, double, py::handle, py::handle, int64_t>(), py::arg("bellman"),
-           py::arg("gamma"), py::arg("value"), py::arg("choice"), py::arg("num_threads"))
+      .def(py::init<const py::object&, double, py::handle, int64_t>(), py::arg("bellman"), py::arg("gamma"),
+           py::arg("value"), py::arg("num_threads"))
       .def("improve", &BoundIterator::improve,
            "next_value = T value; least and greatest change, and how many choices changed.")
       .def("evaluate", &BoundIterator::evaluate, py::arg("reduction"), py::arg("most"),

@@ -3,40 +3,20 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <vector>
 
-#include "tabular.h"
+#include "checked.h"
+#include "pages.h"
+#include "policy_sweeps.h"
 
 namespace fastrl {
 
 using Interrupted = std::function<void()>;  // throws if the user wants to stop; called every 50 ms or so
 
-// What holds of a model whatever the values are.
-struct Mass {
-  double low, high;  // weight that a pair gives to states that are not terminal, in all
-  double reward_low, reward_high;
-  int64_t longest;  // additions that a row's sum takes one after the other, at most
-};
-
-struct Checked {
-  Model model;
-  Mass mass;
-};
-
-// Sums of the rows; throws std::invalid_argument unless offsets ascend and states are in range.
-Mass inspect(const Model& model);
-
-// Outcomes of a state's pairs, at most; 0 of a terminal state.
-int64_t longest_row(const Model& model, int64_t state);
-
-Change backup(const Checked& of, const Backup& what, int64_t threads);
-
 class PolicyIterator {
  public:
-  // `value` [S]: where to begin; null: zeros. `choice` [S]: a policy to begin with, or null.
-  PolicyIterator(const Checked& of, double gamma, const double* value, const int32_t* choice,
-                 int64_t threads);
+  // `value` [S]: where to begin; null: zeros.
+  PolicyIterator(const Checked& of, double gamma, const double* value, int64_t threads);
 
   // next = T value; the change from value to next.
   Change improve();
@@ -58,28 +38,27 @@ class PolicyIterator {
   const int32_t* choice() const { return choice_.get(); }
 
  private:
-  template <class T>
-  using Array = std::unique_ptr<T[]>;
-
   // A shift of all values is kept: nothing ends.
   bool stochastic() const { return of_.mass.low > 1 - 1e-7; }
   void make_rows();
   float usual_change() const;
   bool settle(double threshold);
-  template <class Next>
-  void move(const Next& next);
+  void advance(const float* sum, double scale, double shift);
   void drift(double low, double high);
 
   const Checked& of_;
   double gamma_;
   int64_t threads_;
-  Array<double> value_, next_;
-  Array<int32_t> choice_;
-  Array<float> gap_;
-  Array<float> delta_, sum_, sum_next_;
-  Array<int64_t> slot_;
-  Array<int32_t> to_;
-  Array<float> weight_;
+  int64_t padded_;     // states, up to a multiple of kRowLanes
+  int64_t slots_ = 0;  // of the policy's rows
+  Pages<double> value_, next_;
+  Pages<int32_t> choice_;
+  Pages<uint8_t> idle_;  // terminal states, and those beyond the last; empty: none
+  Pages<float> nearest_, delta_, sum_, sum_next_;
+  Pages<int64_t> slot_;
+  Pages<int32_t> to_;
+  Pages<float> weight_;
+  Pages<double> exact_, reward_;
   std::vector<int32_t> unsettled_;
   PolicyRows rows_{};
   Change change_{};

@@ -19,6 +19,8 @@
 #include <thread>
 #include <vector>
 
+#include "spin.h"
+
 namespace fastrl {
 
 class Pool {
@@ -51,8 +53,9 @@ class Pool {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   using Call = void (*)(const void* context, int64_t begin, int64_t end);
+
+  static constexpr std::chrono::microseconds kSpin{20};
 
   struct Loop {
     struct alignas(64) Part {
@@ -111,7 +114,7 @@ class Pool {
     loops_.erase(std::find(loops_.begin(), loops_.end(), &loop));
     if (!left()) {
       lock.unlock();
-      spin(left);
+      spin(kSpin, left);
       lock.lock();  // also waits until the last worker is done with the loop
       left_.wait(lock, left);
     }
@@ -136,7 +139,7 @@ class Pool {
         const uint64_t seen = posted_.load(std::memory_order_relaxed);
         const auto news = [this, seen] { return posted_.load(std::memory_order_acquire) != seen; };
         lock.unlock();
-        spin(news);
+        spin(kSpin, news);
         lock.lock();
         wake_.wait(lock, news);
         continue;
@@ -159,20 +162,6 @@ class Pool {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (!loop.error) loop.error = std::current_exception();
     }
-  }
-
-  // Until done(), but not for long: another process may want the processor.
-  template <class Done>
-  static void spin(const Done& done) {
-    const auto end = Clock::now() + std::chrono::microseconds(20);
-    do {
-      for (int i = 0; i < 32; ++i) {
-        if (done()) return;
-#ifdef __x86_64__
-        __builtin_ia32_pause();
-#endif
-      }
-    } while (Clock::now() < end);
   }
 
   static inline std::atomic<Pool*> current_{nullptr};

@@ -5,15 +5,17 @@
 // Fields of few bytes lie together in one record a row, so that a random row costs one or two cache lines;
 // large ones lie in columns of their own, or in a FieldStore that keeps them in another way.
 //
-// The lock. ReplayLock guards a Replay: many may read (draw, gather, look) or one may write. Its order with
-// the GIL: nobody waits for the lock with the GIL held, and nobody waits for the GIL (makes a Python object)
-// with the lock held. So long work goes: release the GIL, take the lock, work, release the lock, take the
-// GIL. Work of a few microseconds may keep the GIL if it gets the lock by try_lock, else it goes the long
-// way. fork() alone waits for it with the GIL, which whoever has the lock can do without.
+// The lock. ReplayLock guards a Replay: many may read (draw, gather, look) or one may write; one may change
+// priorities while others read rows, but not while they draw by priority. Its order with the GIL: nobody
+// waits for the lock with the GIL held, and nobody waits for the GIL (makes a Python object) with the lock
+// held. So long work goes: release the GIL, take the lock, work, release the lock, take the GIL. Work of a
+// few microseconds may keep the GIL if it gets the lock by try_lock, else it goes the long way. fork() alone
+// waits for it with the GIL, which whoever has the lock can do without.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -60,8 +62,8 @@ struct PriorityDraw {
   double beta;
 };
 
-// All member functions need the ReplayLock, those that are const shared, the others alone; except the sizes,
-// which never change.
+// All member functions need the ReplayLock: those that are const Reading, and where they read priorities
+// Drawing; set_leaves() Updating; the others Writing. Except the sizes, which never change.
 class Replay {
  public:
   Replay(const ReplayOptions& options, std::vector<ReplayField> fields,
@@ -103,8 +105,11 @@ class Replay {
   uint8_t largest_flag() const { return starts_ == nullptr ? kEnds : kEnds | kFirst | kStart; }
 
   // Leaves of stored rows, largest: the largest priority among them. With sequences, those of rows that begin
-  // none are passed over, and the largest is found among the others' priorities.
-  void set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest, const double* priority);
+  // none are passed over; with `since`, those of rows written when so many had been added, or later. Then the
+  // largest is found among the others' priorities.
+  void set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest, const double* priority,
+                  int64_t since = kAnyTime);
+  static constexpr int64_t kAnyTime = std::numeric_limits<int64_t>::max();
   // Whether a leaf can be made of it, and of a new row's priority.
   bool valid_priority(double priority) const;
   bool to_leaves(const float* priority, int64_t n, double* leaf, double* largest) const;

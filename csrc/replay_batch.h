@@ -18,6 +18,8 @@ struct NamedFields {
   NamedField indexes = plain("indexes", py::dtype::of<int64_t>());
   NamedField weights = plain("weights", py::dtype::of<float>());
   NamedField discount = plain("discount", py::dtype::of<float>());
+  NamedField mask = plain("mask", py::dtype::of<bool>());
+  NamedField is_first = plain("is_first", py::dtype::of<bool>());
 
   static NamedField plain(const char* name, const py::dtype& dtype) {
     return {interned(name), dtype, dtype.kind(), dtype.itemsize(), dtype.itemsize(), {}};
@@ -60,23 +62,36 @@ struct NamedFields {
   }
 };
 
+// n rows, or n sequences of `length` rows, their steps first.
 class Batch {
  public:
-  Batch(const NamedFields& fields, const char* op, int64_t n, py::handle out, bool weighted, bool discounted)
+  Batch(const NamedFields& fields, const char* op, int64_t n, py::handle out, bool weighted, bool discounted,
+        int64_t length = 0)
       : fields_(fields), op_(op), rows_(n), fresh_(out.is_none()), drawn_(fresh_ || n < 0 ? 0 : n) {
     const std::string name(op);
     if (n < 0) throw py::value_error(name + ": batch_size must be >= 0, got " + std::to_string(n));
     if (!fresh_ && !py::isinstance<py::dict>(out))
       throw py::type_error(name + ": out must be a dict of arrays or tensors, got " + described(out));
     result = fresh_ ? py::dict() : py::reinterpret_borrow<py::dict>(out);
-    const size_t count = fields.field.size() + 1 + (weighted ? 1 : 0) + (discounted ? 1 : 0);
-    if (!fresh_ && result.size() != count) refuse(weighted, discounted);
-    field.reserve(count);
-    for (const NamedField& one : fields.field) field.push_back(place(one));
-    indexes_ = reinterpret_cast<int64_t*>(place(fields.indexes));
+    std::vector<const NamedField*> besides;
+    if (length > 0) besides.insert(besides.end(), {&fields.mask, &fields.is_first});
+    besides.push_back(&fields.indexes);
+    if (weighted) besides.push_back(&fields.weights);
+    if (discounted) besides.push_back(&fields.discount);
+    if (!fresh_ && result.size() != fields.field.size() + besides.size()) refuse(besides);
+    field.reserve(fields.field.size());
+    const auto step = [&](const NamedField& one) {
+      return length > 0 ? place(side_by_side(one, n), length) : place(one, n);
+    };
+    for (const NamedField& one : fields.field) field.push_back(step(one));
+    if (length > 0) {
+      mask = reinterpret_cast<bool*>(step(fields.mask));
+      is_first = reinterpret_cast<bool*>(step(fields.is_first));
+    }
+    indexes_ = reinterpret_cast<int64_t*>(place(fields.indexes, n));
     index = fresh_ ? indexes_ : drawn_.data();
-    if (weighted) weight = reinterpret_cast<float*>(place(fields.weights));
-    if (discounted) discount = reinterpret_cast<float*>(place(fields.discount));
+    if (weighted) weight = reinterpret_cast<float*>(place(fields.weights, n));
+    if (discounted) discount = reinterpret_cast<float*>(place(fields.discount, n));
     if (!fresh_) require_apart();
   }
 
@@ -90,32 +105,40 @@ class Batch {
   std::vector<char*> field;  // where each field's rows go
   int64_t* index = nullptr;  // not the caller's memory, which other threads may change before rows are read
   float *weight = nullptr, *discount = nullptr;
+  bool *mask = nullptr, *is_first = nullptr;  // of sequences
 
  private:
   struct Taken {
-    const NamedField* field;
+    py::str name;
     py::object array;
     uintptr_t begin, end;
   };
 
-  [[noreturn]] void refuse(bool weighted, bool discounted) const {
-    fields_.refuse(
-        op_, result, "out must have ",
-        std::string(", indexes") + (weighted ? ", weights" : "") + (discounted ? ", discount" : ""));
+  [[noreturn]] void refuse(const std::vector<const NamedField*>& besides) const {
+    std::string names;
+    for (const NamedField* one : besides) names += ", " + std::string(one->name);
+    fields_.refuse(op_, result, "out must have ", names);
   }
 
-  char* place(const NamedField& one) {
+  // A field of which each row is n rows.
+  static NamedField side_by_side(NamedField field, int64_t n) {
+    field.shape.insert(field.shape.begin(), static_cast<Py_intptr_t>(n));
+    field.bytes *= n;
+    return field;
+  }
+
+  char* place(const NamedField& one, int64_t rows) {
     if (fresh_) {
-      const py::object array = new_rows(one, rows_);
+      const py::object array = new_rows(one, rows);
       if (PyDict_SetItem(result.ptr(), one.name.ptr(), array.ptr()) != 0) throw py::error_already_set();
       return static_cast<char*>(contents(array.ptr()));
     }
     PyObject* x = PyDict_GetItemWithError(result.ptr(), one.name.ptr());
     if (x == nullptr) throw py::value_error(std::string(op_) + ": out must have " + std::string(one.name));
-    py::object array = callers_rows(op_, one, x, rows_);
+    py::object array = callers_rows(op_, one, x, rows);
     char* data = static_cast<char*>(contents(array.ptr()));
     const auto begin = reinterpret_cast<uintptr_t>(data);
-    taken_.push_back({&one, std::move(array), begin, begin + static_cast<uintptr_t>(rows_ * one.bytes)});
+    taken_.push_back({one.name, std::move(array), begin, begin + static_cast<uintptr_t>(rows * one.bytes)});
     return data;
   }
 
@@ -123,9 +146,8 @@ class Batch {
     for (const Taken& a : taken_) {
       for (const Taken& b : taken_) {
         if (&a != &b && a.begin < b.end && b.begin < a.end)
-          throw py::value_error(std::string(op_) + ": out must be arrays apart, got " +
-                                std::string(a.field->name) + " and " + std::string(b.field->name) +
-                                " that share memory");
+          throw py::value_error(std::string(op_) + ": out must be arrays apart, got " + std::string(a.name) +
+                                " and " + std::string(b.name) + " that share memory");
       }
     }
   }

@@ -57,20 +57,24 @@ void Replay::mark_starts(double leaf) {
 }
 
 void Replay::set_leaves(const int64_t* row, const double* leaf, int64_t n, double largest,
-                        const double* priority) {
-  std::vector<int64_t> starts;
+                        const double* priority, int64_t since) {
+  std::vector<int64_t> kept;
   std::vector<double> values;
-  if (starts_ != nullptr) {
+  if (starts_ != nullptr || since != kAnyTime) {
     // rows that were overwritten since they were drawn may begin nothing now
+    const auto begins = [&](int64_t r) {
+      return starts_ == nullptr || (flags_[static_cast<size_t>(r)] & kStart) != 0;
+    };
+    const auto written = [&](int64_t r) { return added_ - (next_ - r + (r < next_ ? 0 : capacity_)); };
     largest = 0;
     for (int64_t i = 0; i < n; ++i) {
-      if ((flags_[static_cast<size_t>(row[i])] & kStart) == 0) continue;
-      starts.push_back(row[i]);
+      if (!begins(row[i]) || written(row[i]) >= since) continue;
+      kept.push_back(row[i]);
       values.push_back(leaf[i]);
       largest = std::max(largest, priority[i]);
     }
-    n = static_cast<int64_t>(starts.size());
-    row = starts.data();
+    n = static_cast<int64_t>(kept.size());
+    row = kept.data();
     leaf = values.data();
   }
   change_leaves(n, [&](int64_t i) { return row[i]; }, [&] { tree_->set(row, leaf, n); });

@@ -2,7 +2,6 @@
 
 #include <cstring>
 #include <limits>
-#include <shared_mutex>
 #include <string>
 
 #include "new_array.h"
@@ -33,8 +32,8 @@ void keep_sequences(const ReplayParts& parts, int64_t length, int64_t stride, in
       {steps, parts.replay.streams(), length, stride, static_cast<SequenceStarts::Ends>(ends)});
 }
 
-ReplayRows sample_sequences(const ReplayParts& parts, py::handle batch_size, py::handle exponent_of_weights,
-                            bool stratified, int scale) {
+ReplayRows sample_sequences(const ReplayParts& parts, py::handle batch_size, py::handle out,
+                            py::handle exponent_of_weights, bool stratified, int scale) {
   const SequenceStarts* starts = parts.replay.sequences();
   if (starts == nullptr) throw py::value_error("sample: this buffer keeps no sequences");
   const int64_t length = starts->options().length;
@@ -43,42 +42,29 @@ ReplayRows sample_sequences(const ReplayParts& parts, py::handle batch_size, py:
   if (scale < 0 || scale > static_cast<int>(WeightScale::uniform))
     throw py::value_error("sample: no such scale");
 
-  ReplayRows batch;
-  std::vector<char*> to;
-  std::vector<py::object> held;  // whatever the batch's names are
-  const auto place = [&](const NamedField& field, int64_t rows) {
-    const py::object array = new_rows(field, rows);
-    batch[field.name] = array;
-    held.push_back(array);
-    return static_cast<char*>(contents(array.ptr()));
-  };
-  for (const NamedField& field : parts.fields.field) to.push_back(place(field, length * n));
-  const auto flags = py::dtype::of<bool>();
-  auto* mask = reinterpret_cast<bool*>(place(NamedFields::plain("mask", flags), length * n));
-  auto* is_first = reinterpret_cast<bool*>(place(NamedFields::plain("is_first", flags), length * n));
-  auto* start = reinterpret_cast<int64_t*>(place(parts.fields.indexes, n));
-  auto* weight = reinterpret_cast<float*>(place(parts.fields.weights, n));
+  Batch batch(parts.fields, "sample", n, out, true, false, length);
   std::vector<int64_t> row(static_cast<size_t>(length * n));
   bool drawn = false;
   {
     const py::gil_scoped_release release;
-    const std::shared_lock<ReplayLock> lock(parts.lock);
+    Drawing lock(parts.lock);
     const PriorityDraw how{stratified, static_cast<WeightScale>(scale), beta};
-    drawn = n == 0 || (parts.replay.stored() > 0 && parts.replay.draw(n, how, start, weight));
+    drawn = n == 0 || (parts.replay.stored() > 0 && parts.replay.draw(n, how, batch.index, batch.weight));
+    lock.finish_drawing();
     if (drawn) {
-      starts->expand(start, n, parts.replay.flags(), row.data(), mask, is_first);
-      parts.replay.gather_steps(row.data(), length * n, to.data());
+      starts->expand(batch.index, n, parts.replay.flags(), row.data(), batch.mask, batch.is_first);
+      parts.replay.gather_steps(row.data(), length * n, batch.field.data());
     }
   }
   if (!drawn)
     throw py::value_error("sample: the buffer must hold a sequence of " + std::to_string(length) +
                           " steps and of a priority > 0, it holds none");
-  for (size_t f = 0; f < to.size(); ++f) {
+  for (size_t f = 0; f < batch.field.size(); ++f) {
     const int64_t bytes = parts.fields.field[f].bytes;
     for (int64_t i = 0; i < length * n; ++i)
-      if (!mask[i]) std::memset(to[f] + i * bytes, 0, static_cast<size_t>(bytes));
+      if (!batch.mask[i]) std::memset(batch.field[f] + i * bytes, 0, static_cast<size_t>(bytes));
   }
-  return batch;
+  return ReplayRows(batch.finished());
 }
 
 }  // namespace fastrl

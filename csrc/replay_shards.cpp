@@ -106,7 +106,7 @@ ReplayOutline replay_outline(const ReplayParts& parts) {
   std::vector<double> leaves;
   std::vector<FramesOutline> frames(parts.frames.size());
   Replay::Position position{};
-  alone<Reading>(parts, [&] {
+  alone<Drawing>(parts, [&] {
     const Replay& replay = parts.replay;
     const int64_t n = replay.stored(), capacity = replay.capacity();
     position = replay.position();

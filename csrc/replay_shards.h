@@ -6,8 +6,6 @@
 #include <pybind11/typing.h>
 
 #include <cstdint>
-#include <mutex>
-#include <shared_mutex>
 #include <vector>
 
 #include "frame_store.h"
@@ -26,9 +24,6 @@ struct ReplayParts {
   const NamedFields& fields;
   const std::vector<FrameStore*>& frames;
 };
-
-using Reading = std::shared_lock<ReplayLock>;
-using Writing = std::unique_lock<ReplayLock>;
 
 // Does work of more than some microseconds.
 template <class Lock, class Work>

@@ -22,7 +22,7 @@ ReplayState replay_state(const ReplayParts& parts) {
     auto* flag = static_cast<uint8_t*>(contents(flags.ptr()));
     Replay::Position position{};
     bool same = false;
-    alone<Reading>(parts, [&] {
+    alone<Drawing>(parts, [&] {
       same = replay.stored() == n;  // a thread may have added rows since
       n = replay.stored();
       if (!same) return;

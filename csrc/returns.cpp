@@ -40,11 +40,12 @@ void down(const Op op, const View<Real> out, const Span span, int64_t c) {
   }
 }
 
-// Long rows, one after the other: the prefetchers stream them. In blocks, so that y_{t+1} is read from the L1
-// cache. After the first, a row's vectors are aligned in `out`, and so, as a rule, in all arrays.
+// Long rows, one after the other and each from its end: the arrays are read downwards without a break, so
+// that the prefetchers cross from page to page. In blocks, so that y_{t+1} is still in the cache. A row's
+// vectors are aligned in `out`, and so, as a rule, in all arrays.
 template <class L, int N, class Op, class Real>
 void across(const Op op, const View<Real> out, const Span span) {
-  constexpr int64_t kBlock = 8192 / sizeof(Real);
+  constexpr int64_t kBlock = (kHasRatios<Op> ? 65536 : 8192) / sizeof(Real);
   for (int64_t begin = 0; begin < span.batch; begin += kBlock) {
     const int64_t end = begin + kBlock < span.batch ? begin + kBlock : span.batch;
     for (int64_t t = span.last - 1; t >= span.first; --t) {
@@ -129,8 +130,12 @@ void scan(const Op& op, const View<Real>& out, const Span& span) {
 
 template <class Op, class Real>
 void scan_windows(const Op& op, const View<Real>& out, const Span& span) {
-  if (contiguous_rows(op, out)) return windows<kRegister / sizeof(Real)>(op, out, span);
-  windows<1>(op, out, span);
+  constexpr int kColumns = kRegister / sizeof(Real);
+  const bool rows = contiguous_rows(op, out);
+  if (n_step_of(op).n > kShort) return rows ? windows<kColumns>(op, out, span) : windows<1>(op, out, span);
+  bool dense = rows && out.t == span.batch;
+  op.each([&](const auto& x) { dense &= x.t == span.batch; });
+  short_windows<kColumns>(op, out, span, rows, dense);
 }
 
 template <class Op, class Real>

@@ -26,13 +26,26 @@ struct Bits<double> {
   using Int = int64_t;
 };
 
+#ifdef __AVX512BW__
+inline __m128 blend(uint16_t flag, __m128 a, __m128 b) { return _mm_mask_blend_ps(flag, b, a); }
+inline __m256 blend(uint16_t flag, __m256 a, __m256 b) { return _mm256_mask_blend_ps(flag, b, a); }
+inline __m512 blend(uint16_t flag, __m512 a, __m512 b) { return _mm512_mask_blend_ps(flag, b, a); }
+inline __m128d blend(uint16_t flag, __m128d a, __m128d b) { return _mm_mask_blend_pd(flag, b, a); }
+inline __m256d blend(uint16_t flag, __m256d a, __m256d b) { return _mm256_mask_blend_pd(flag, b, a); }
+inline __m512d blend(uint16_t flag, __m512d a, __m512d b) { return _mm512_mask_blend_pd(flag, b, a); }
+#endif
+
 // N columns, in arrays whose rows are contiguous.
 template <class Real, int N>
 struct Lanes {
   static constexpr int kColumns = N;
   typedef Real Vec __attribute__((vector_size(N * sizeof(Real))));
   typedef typename Bits<Real>::Int Mask __attribute__((vector_size(N * sizeof(Real))));
+#ifdef __AVX512BW__
+  using Flags = uint16_t;  // a bit a column; those beyond N mean nothing
+#else
   typedef int8_t Flags __attribute__((vector_size(N)));
+#endif
 
   static Vec load(const View<const Real>& view, int64_t t, int64_t c) {
     return load(view.data + t * view.t + c);
@@ -43,18 +56,30 @@ struct Lanes {
     return x;
   }
   static Vec load(const Constant<Real>& constant, int64_t, int64_t) { return constant.value - Vec{}; }
+  static void store(const View<Real>& view, int64_t t, int64_t c, const Vec& x) {
+    __builtin_memcpy(view.data + t * view.t + c, &x, sizeof x);
+  }
+#ifdef __AVX512BW__
+  static Flags load(const View<const uint8_t>& view, int64_t t, int64_t c) {
+    __m128i x{};
+    __builtin_memcpy(&x, view.data + t * view.t + c, N);
+    return _mm_test_epi8_mask(x, x);
+  }
+  static Flags flags(bool x) { return x ? 0xffff : 0; }
+  static Flags is_zero(Flags x) { return ~x; }
+  static Vec unless(Flags flag, Vec x) { return select(~flag, x, Vec{}); }
+  static Vec select(Flags flag, Vec a, Vec b) { return blend(flag, a, b); }
+#else
   static Flags load(const View<const uint8_t>& view, int64_t t, int64_t c) {
     Flags x;
     __builtin_memcpy(&x, view.data + t * view.t + c, sizeof x);
     return x;
   }
-  static void store(const View<Real>& view, int64_t t, int64_t c, const Vec& x) {
-    __builtin_memcpy(view.data + t * view.t + c, &x, sizeof x);
-  }
   static Flags flags(bool x) { return Flags{} - static_cast<int8_t>(x); }
   static Flags is_zero(Flags x) { return x == 0; }
   static Vec unless(Flags flag, Vec x) { return (Vec)((Mask)x & __builtin_convertvector(flag == 0, Mask)); }
   static Vec select(Flags flag, Vec a, Vec b) { return __builtin_convertvector(flag == 0, Mask) ? b : a; }
+#endif
   // NaN is kept.
   static Vec at_most(Real bar, Vec x) { return x > bar ? bar - Vec{} : x; }
   static Vec exp(Vec x) {
@@ -103,14 +128,15 @@ struct Lanes<Real, 1> {
   }
 };
 
-// Calls f(c) for groups of N columns that cover [begin, end), where N or more end at `end`; `lead` < N of
-// them come before the second group. A group may overlap the one before it: the same numbers, computed twice.
+// Calls f(c) for groups of N columns that cover [begin, end), where N or more end at `end`, from the last one
+// to the first; `lead` < N columns come before the second group. Groups may overlap: the same numbers,
+// computed twice.
 template <int N, class F>
 FASTRL_INLINE void groups(int64_t begin, int64_t end, int64_t lead, F f) {
-  if (lead > 0) f(begin + N <= end ? begin : end - N);
-  int64_t c = begin + lead;
-  for (; c + N <= end; c += N) f(c);
+  int64_t c = begin + lead + (end - begin - lead) / N * N;
   if (c < end) f(end - N);
+  for (c -= N; c >= begin + lead; c -= N) f(c);
+  if (lead > 0) f(begin + N <= end ? begin : end - N);
 }
 
 }  // namespace

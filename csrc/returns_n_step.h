@@ -1,5 +1,6 @@
-// n-step returns in a time that does not depend on n: a window of n steps is the end of one block of n and
-// the beginning of the next, and both are running sums (van Herk 1992; Gil and Werman 1993).
+// n-step returns. Short windows one by one, by Horner's rule. Long ones in a time that does not depend on n:
+// a window of n steps is the end of one block of n and the beginning of the next, and both are running sums
+// (van Herk 1992; Gil and Werman 1993).
 #pragma once
 
 #include <cstdint>
@@ -42,6 +43,11 @@ const NStep<Real>& n_step_of(const Masked<NStep<Real>>& masked) {
   return masked.op;
 }
 
+template <class Op>
+constexpr bool kPadded = false;
+template <class Op>
+constexpr bool kPadded<Masked<Op>> = true;
+
 template <class L, class Real>
 FASTRL_INLINE typename L::Vec valid(const NStep<Real>&, int64_t, int64_t, typename L::Vec y) {
   return y;
@@ -50,6 +56,90 @@ template <class L, class Real>
 FASTRL_INLINE typename L::Vec valid(const Masked<NStep<Real>>& masked, int64_t t, int64_t c,
                                     typename L::Vec y) {
   return L::unless(L::is_zero(L::load(masked.valid, t, c)), y);
+}
+
+// Whether the window ends with step t for another reason than a termination; t is not the last row.
+template <class L, class Real>
+FASTRL_INLINE typename L::Flags cut(const NStep<Real>& op, int64_t t, int64_t c) {
+  return L::load(op.truncated, t, c);
+}
+template <class L, class Real>
+FASTRL_INLINE typename L::Flags cut(const Masked<NStep<Real>>& masked, int64_t t, int64_t c) {
+  return L::load(masked.op.truncated, t, c) | L::is_zero(L::load(masked.valid, t + 1, c));
+}
+
+constexpr int kShort = 5;  // a copy of the loops for each length
+
+template <int n>
+struct Length {
+  static constexpr int value = n;
+};
+
+// f of a length that is known when compiling, 1 <= n <= kMost.
+template <int kMost, class F>
+FASTRL_INLINE void of_length(int64_t n, F f) {
+  if (n == kMost) return f(Length<kMost>{});
+  if constexpr (kMost > 1) of_length<kMost - 1>(n, f);
+}
+
+// The returns over n steps of K rows from t on: each row is read once.
+template <class L, int n, int K, bool kCut, class Op, class Real>
+FASTRL_INLINE void horner(const Op& op, const View<Real>& out, int64_t t, int64_t c) {
+  const auto& [reward, next_value, terminated, truncated, power, scratch, same_n] = n_step_of(op);
+  typename L::Vec y[K];
+#pragma GCC unroll 8
+  for (int row = K + n - 2; row >= 0; --row) {
+    const auto r = L::load(reward, t + row, c), value = L::load(next_value, t + row, c);
+    const auto ended = L::load(terminated, t + row, c);
+    auto last = L::flags(false);
+    if (kCut && row < K + n - 2) last = cut<L>(op, t + row, c);
+#pragma GCC unroll 2
+    for (int k = 0; k < K; ++k) {
+      if (row < k || row > k + n - 1) continue;
+      const auto next = row == k + n - 1 ? value : kCut ? L::select(last, value, y[k]) : y[k];
+      y[k] = r + L::unless(ended, power[1] * next);
+    }
+  }
+  for (int k = 0; k < K; ++k) L::store(out, t + k, c, valid<L>(op, t + k, c, y[k]));
+}
+
+// Rows [first, last), whose windows have n steps all. Two at a time: four read more streams than the
+// prefetchers follow.
+template <class L, int n, bool kCut, class Op, class Real>
+void short_rows(const Op op, const View<Real> out, int64_t first, int64_t last, int64_t columns) {
+  int64_t t = last;
+  if constexpr (L::kColumns > 1) {
+    for (; t - first >= 2; t -= 2)
+      groups<L::kColumns>(0, columns, 0,
+                          [&](int64_t c) FASTRL_ALWAYS { horner<L, n, 2, kCut>(op, out, t - 2, c); });
+  }
+  for (; t > first; --t)
+    groups<L::kColumns>(0, columns, 0,
+                        [&](int64_t c) FASTRL_ALWAYS { horner<L, n, 1, kCut>(op, out, t - 1, c); });
+}
+
+// Windows of at most kShort steps, by vectors of N columns. Of dense arrays, rows are like one long row: the
+// steps that follow lie `batch` elements on.
+template <int N, class Op, class Real>
+void short_windows(const Op& op, const View<Real>& out, const Span& span, bool rows, bool dense) {
+  const auto& of = n_step_of(op);
+  const bool uncut = of.truncated.data == of.terminated.data && !kPadded<Op>;
+  const auto run = [&](int64_t n, int64_t first, int64_t last, int64_t columns) {
+    of_length<kShort>(n, [&](auto length) {
+      using Wide = Lanes<Real, N>;
+      using Narrow = Lanes<Real, 1>;
+      constexpr int kSteps = decltype(length)::value;
+      if (rows && columns >= N)
+        uncut ? short_rows<Wide, kSteps, kPadded<Op>>(op, out, first, last, columns)
+              : short_rows<Wide, kSteps, true>(op, out, first, last, columns);
+      else
+        short_rows<Narrow, kSteps, true>(op, out, first, last, columns);
+    });
+  };
+  const int64_t full = span.steps - of.n + 1;
+  for (int64_t t = span.steps - 1; t >= full; --t) run(span.steps - t, t, t + 1, span.batch);
+  if (dense && span.batch < 4 * N) return run(of.n, 0, 1, full * span.batch);
+  run(of.n, 0, full, span.batch);
 }
 
 // The returns of the steps [begin, end), end - begin <= n. Steps from `end` on are a whole block, or none.

@@ -55,30 +55,33 @@ FASTRL_INLINE void for_groups(int64_t begin, int64_t end, Body body) {
   if (row < end) body(row, static_cast<int>(end - row));
 }
 
-// Room for vectors, on the stack where they are few.
-class Scratch {
+// Room for vectors of kLanes, on the stack where they are few.
+template <class Real>
+class ScratchOf {
  public:
-  explicit Scratch(int64_t vectors) {
+  explicit ScratchOf(int64_t vectors) {
     if (vectors <= kLocal) return;
-    memory_ = static_cast<float*>(__builtin_malloc(vectors * kLanes * sizeof(float)));
+    memory_ = static_cast<Real*>(__builtin_malloc(vectors * kLanes * sizeof(Real)));
     if (memory_ == nullptr) out_of_memory();
   }
-  ~Scratch() {
+  ~ScratchOf() {
     if (memory_ != local_) __builtin_free(memory_);
   }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
+  ScratchOf(const ScratchOf&) = delete;
+  ScratchOf& operator=(const ScratchOf&) = delete;
 
-  FASTRL_INLINE float* data() { return memory_; }
+  FASTRL_INLINE Real* data() { return memory_; }
   FASTRL_INLINE vfloat get(int64_t i) const { return load(memory_ + i * kLanes); }
   FASTRL_INLINE void set(int64_t i, vfloat x) { store(memory_ + i * kLanes, x); }
 
  private:
   static constexpr int64_t kLocal = 64;
 
-  float* memory_ = local_;
-  float local_[kLocal * kLanes];
+  Real* memory_ = local_;
+  Real local_[kLocal * kLanes];
 };
+
+using Scratch = ScratchOf<float>;
 
 }  // namespace
 }  // namespace FASTRL_ISA

@@ -19,45 +19,21 @@ struct Model {
   const uint8_t* terminal;     // [S], or null
 };
 
-// The rows of a policy, gathered as float32 so that a sweep reads a sixth of what one over all actions does.
-// State s has the slots [slot[s], slot[s + 1]); those it does not need have the weight 0.
-struct PolicyRows {
-  int64_t num_states;
-  const int64_t* slot;
-  int32_t* to;  // null: all states, in order; else there are kSlotsAhead further ones, of any states
-  float* weight;
-};
-
-constexpr int64_t kSlotsAhead = 32;
-
 // Least and greatest change of a value by a sweep, and how many states changed their action.
 struct Change {
   double low, high;
   int64_t switched;
 };
 
-// next = T value. An action whose gap to the best one was larger than values can have moved since cannot be
-// greedy: it is not looked at.
+// next = T value.
 struct Backup {
   const Model* model;
   const double* value;  // [S]
   double gamma;
   double* next;  // [S]
   int32_t*
-      choice;    // [S]: index among the state's pairs of the greedy one; keeps its own on a tie. -1: none yet
-  double* q;     // [L], or null
-  float* gap;    // [L], or null: gap plus `moved` of when it was measured
-  double moved;  // how far two values of one state's actions can have drifted apart so far
-  const PolicyRows* rows;  // rewritten where choice changes; or null
-};
-
-// next = delta + gamma * P value, of a policy.
-struct Relax {
-  const PolicyRows* rows;
-  const uint8_t* terminal;  // states that are left alone, or null
-  float gamma;
-  const float *delta, *value;
-  float* next;
+      choice;  // [S]: index among the state's pairs of the greedy one; keeps its own on a tie. -1: none yet
+  double* q;   // [L], or null
 };
 
 // The rows of a policy in the order of sweeps, solved for the state's own value:
@@ -88,9 +64,6 @@ struct Residual {
 
 struct TabularTable {
   void (*backup[3])(const Backup&, int64_t begin, int64_t end, Change&);
-  void (*relax)(const Relax&, int64_t begin, int64_t end, Change&);
-  // The same in place, of these states alone; greatest |change|. Not of dense rows.
-  float (*settle)(const Relax&, const int32_t* states, int64_t size, float* value);
   double (*gauss_seidel[3])(const GaussSeidel&, int64_t begin, int64_t end);  // greatest |change|
   double (*relax_in_place)(const SolvedRows&, const int32_t* order, int64_t size, double* value);
   void (*residual[3])(const Residual&, int64_t begin, int64_t end, Change&);

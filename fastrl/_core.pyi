@@ -381,8 +381,9 @@ class Replay:
         self,
         arg0: typing.Any,
         arg1: typing.Any,
-        arg2: bool,
-        arg3: typing.SupportsInt | typing.SupportsIndex,
+        arg2: typing.Any,
+        arg3: bool,
+        arg4: typing.SupportsInt | typing.SupportsIndex,
     ) -> dict[str, typing.Any]: ...
     def state(
         self,
@@ -392,7 +393,9 @@ class Replay:
         typing.Any,
         dict[str, typing.Any],
     ]: ...
-    def update_priorities(self, arg0: typing.Any, arg1: typing.Any) -> None: ...
+    def update_priorities(
+        self, arg0: typing.Any, arg1: typing.Any, arg2: typing.Any
+    ) -> None: ...
     @property
     def added(self) -> int: ...
     @property
@@ -662,6 +665,7 @@ class Bellman:
         weight: typing.Any,
         reward: typing.Any,
         terminal: typing.Any,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 1,
     ) -> None: ...
     def add_transposed(
         self,
@@ -758,7 +762,6 @@ class PolicyIterator:
         bellman: typing.Any,
         gamma: typing.SupportsFloat | typing.SupportsIndex,
         value: typing.Any,
-        choice: typing.Any,
         num_threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> None: ...
     def accept(self) -> None:
@@ -879,6 +882,13 @@ def discounted(
     arg5: typing.Any,
     arg6: typing.Any,
 ) -> typing.Any: ...
+def draw_outcomes(
+    offset: typing.Any, probability: typing.Any, pair: typing.Any, uniform: typing.Any
+) -> numpy.typing.NDArray[numpy.int64]:
+    """
+    [N]: which of all outcomes each pair has, by inversion of a uniform number for each.
+    """
+
 def expectation(*args: typing.Any) -> typing.Any: ...
 def gae(
     arg0: typing.Any,

@@ -22,8 +22,10 @@ def is_tensor(x: object) -> bool:
 
 
 @cache
-def resolve(family: str, op: str, device: str, backend: str | None = None) -> Callable[..., Any]:
-    """The function that runs ``op`` on ``device``.
+def resolve(
+    family: str, op: str, device: str, backend: str | None = None, asked: str | None = None
+) -> Callable[..., Any]:
+    """The function that runs ``op`` on ``device``. Messages name the op that the user ``asked`` for.
 
     ``backend=None`` takes ``FASTRL_BACKEND`` (read at the op's first use), then the first of the device's
     preference that can run. A named backend runs or raises; it is never replaced.
@@ -35,14 +37,14 @@ def resolve(family: str, op: str, device: str, backend: str | None = None) -> Ca
     named = backend or os.environ.get("FASTRL_BACKEND")
     if named is not None and named not in BACKENDS:
         source = "backend" if backend else "FASTRL_BACKEND"
-        raise ValueError(f"{op}: {source} must be one of {', '.join(BACKENDS)}, got {named!r}")
+        raise ValueError(f"{asked or op}: {source} must be one of {', '.join(BACKENDS)}, got {named!r}")
     reasons = []
     for name in (named,) if named else PREFERENCE.get(device, BACKENDS):
         found, reason = _load(family, op, device, name)
         if found is not None:
             return found
         reasons.append(f"  {name}: {reason}")
-    raise NotImplementedError("\n".join([f"no backend runs {op} on {device}:", *reasons]))
+    raise NotImplementedError("\n".join([f"no backend runs {asked or op} on {device}:", *reasons]))
 
 
 def available(family: str, op: str, device: str = "cpu") -> tuple[str, ...]:

@@ -1,5 +1,5 @@
 // A replay buffer between threads, without Python: `.ci/threads` compiles this with sanitizers and runs it
-// for so many seconds as it is told. One thread writes, three draw, one changes priorities; no transition may
+// for so many seconds as it is told. One thread writes, three draw, two change priorities; no transition may
 // be torn.
 #include "replay.h"
 
@@ -8,8 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
-#include <mutex>
-#include <shared_mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -18,6 +17,11 @@ namespace {
 using namespace fastrl;
 
 constexpr int64_t kSteps = 1021, kStreams = 3, kMost = 48, kBatch = 64, kColumns = 100;
+#ifdef FASTRL_PLANT_RACE
+constexpr bool kPlanted = true;  // who draws is outside the lock
+#else
+constexpr bool kPlanted = false;
+#endif
 
 void require(bool ok, const char* what) {
   if (ok) return;
@@ -68,7 +72,7 @@ class Shared {
     const std::vector<char*> fields = rows.fields();
     const std::vector<const char*> from(fields.begin(), fields.end());
     const std::vector<uint8_t> flags(static_cast<size_t>(n), step % 5 == 0 ? kTerminated : 0);
-    const std::unique_lock<ReplayLock> lock(lock_);
+    const Writing lock(lock_);
     replay_->add(n, from.data(), flags.data(), nullptr, 0);
     if (step % 7 == 0) replay_->end_episode(step % kStreams);
     added_ += n;
@@ -80,19 +84,17 @@ class Shared {
     std::vector<int64_t> row(kBatch);
     std::vector<float> weight(kBatch);
     {
-#ifndef FASTRL_PLANT_RACE
-      const std::shared_lock<ReplayLock> lock(lock_);
-#endif
+      std::optional<Drawing> inside;
+      if (!kPlanted) inside.emplace(lock_);
       if (replay_->stored() == 0) return;
       if (replay_->prioritized())
         require(replay_->draw(kBatch, {true, WeightScale::buffer, 0.4}, row.data(), weight.data()), "a draw");
       else
         replay_->draw(kBatch, true, row.data());
+      if (inside) inside->finish_drawing();
       replay_->gather(row.data(), kBatch, fields.data(), nullptr);
     }
-#ifndef FASTRL_PLANT_RACE
-    rows.check();
-#endif
+    if (!kPlanted) rows.check();
   }
 
   void update(int64_t step) {
@@ -100,7 +102,7 @@ class Shared {
     const double priority[2] = {static_cast<double>(step % 11), 0.5};
     double leaf[2], largest = 0;
     require(replay_->to_leaves(priority, 2, leaf, &largest), "valid priorities");
-    const std::unique_lock<ReplayLock> lock(lock_);
+    const Updating lock(lock_);
     if (replay_->stored() == 0) return;
     row[0] = step % replay_->stored();
     row[1] = step * 7 % replay_->stored();
@@ -116,13 +118,13 @@ class Shared {
 void run(bool prioritized, double seconds) {
   Shared shared(prioritized);
   std::atomic<bool> stop{false};
-  std::atomic<int64_t> batches{0};
-  int64_t steps = 0, updates = 0;
+  std::atomic<int64_t> batches{0}, updates{0};
+  int64_t steps = 0;
   std::vector<std::thread> threads;
   threads.emplace_back([&] {
     while (!stop.load()) shared.add(steps++);
   });
-  if (prioritized)
+  for (int i = 0; i < (prioritized ? 2 : 0); ++i)
     threads.emplace_back([&] {
       while (!stop.load()) shared.update(updates++);
     });
@@ -138,7 +140,7 @@ void run(bool prioritized, double seconds) {
   for (std::thread& thread : threads) thread.join();
   require(steps > 10 && (updates > 10 || !prioritized) && batches > 10, "nobody starves");
   std::printf("replay: %lld steps, %lld batches, %lld updates\n", static_cast<long long>(steps),
-              static_cast<long long>(batches.load()), static_cast<long long>(updates));
+              static_cast<long long>(batches.load()), static_cast<long long>(updates.load()));
 }
 
 }  // namespace

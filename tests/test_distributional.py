@@ -285,6 +285,54 @@ def test_large_and_masked_logits(isa: str) -> None:
     np.testing.assert_allclose(got.d_logits, exact.d_logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("n", [3, 51])
+@pytest.mark.parametrize("shift", [-80, -59, 59, 80])
+def test_logits_far_from_zero(isa: str, n: int, shift: float) -> None:
+    """With and without their maximum taken off before exp."""
+    data = loss_batch(21, 3, n)
+    data["logits"] += np.float32(shift)
+    data["next_logits"] += np.float32(shift)
+    for scale in (1e-20, 1e20):
+        got, exact = (
+            c51_loss(**data, v_min=-10, v_max=10, scale=scale, backend=backend)
+            for backend in ("cpp", "reference")
+        )
+        np.testing.assert_allclose(got.loss, exact.loss, rtol=1e-4)
+        np.testing.assert_allclose(got.d_logits, exact.d_logits, rtol=0, atol=2e-4 * scale)
+
+
+@pytest.mark.parametrize("n", [3, 51])
+def test_a_row_does_not_depend_on_others(isa: str, n: int) -> None:
+    data = loss_batch(37, 5, n)
+    expected = c51_loss(**data, v_min=-10, v_max=10)
+    changed = np.array([0, 4, 17, 36])
+    data["logits"][changed] *= np.float32([[[1e3]], [[-1e3]], [[np.nan]], [[np.inf]]])
+    data["next_logits"][changed] *= np.float32([[[np.inf]], [[1e3]], [[-1e3]], [[np.nan]]])
+    got = c51_loss(**data, v_min=-10, v_max=10)
+    rest = np.delete(np.arange(37), changed)
+    np.testing.assert_array_equal(got.loss[rest], expected.loss[rest])
+    np.testing.assert_array_equal(got.d_logits[rest], expected.d_logits[rest])
+
+
+@pytest.mark.parametrize("actions", [2, 5, 16, 40])
+def test_the_first_of_equal_actions_is_next(isa: str, actions: int) -> None:
+    """And the first NaN is ahead of all."""
+    data = loss_batch(19, actions, 51)
+    data["next_logits"][:] = data["next_logits"][:, :1]
+    data["next_logits"][3:5, -1] = np.nan
+    data["next_logits"][:, 1:] += np.float32(2) * np.eye(51, dtype=np.float32)[0]  # worse
+    data["next_logits"][7:9, :2] = data["next_logits"][7:9, -1:]
+    selector = data["next_logits"]
+    data["next_logits"] = np.tile(
+        np.arange(actions, dtype=np.float32)[:, None] * np.eye(51, dtype=np.float32)[4], (19, 1, 1)
+    )
+    best = np.zeros(19, int)
+    best[3:5] = actions - 1
+    by_hand = data | {"next_logits": data["next_logits"][np.arange(19), best]}
+    got = c51_loss(**data, next_selector=selector, v_min=-10, v_max=10)
+    np.testing.assert_array_equal(got.loss, c51_loss(**by_hand, v_min=-10, v_max=10).loss)
+
+
 def test_loss_of_nonfinite_rows_as_in_the_reference(isa: str) -> None:
     data = loss_batch(10, 3, 51)
     data["action"][:] = 1

@@ -33,6 +33,7 @@ GOOD: dict[Any, dict[str, Any]] = {
 }
 OPS = pytest.mark.parametrize("op", GOOD, ids=lambda op: op.__name__)
 BACKENDS = pytest.mark.parametrize("backend", ["cpp", "reference"])
+SUPPORT: dict[str, Any] = {"v_min": None, "v_max": None, "support": np.arange(N) * 1.0}
 REFUSED = [
     (c51_project, {"probs": P.astype(int)}, TypeError, r"probs must be float32 \[B, N\], got int64 \[4, 5\]"),
     (c51_project, {"probs": P.tolist()}, TypeError, r"probs must be a float32 array \[B, N\], got list"),
@@ -156,6 +157,15 @@ REFUSED = [
     (hl_gauss, {"sigma": 0.0}, ValueError, "sigma must be > 0 and finite, got 0.0"),
     (hl_gauss, {"sigma": np.nan}, ValueError, "sigma must be > 0 and finite, got nan"),
     (hl_gauss, {"atoms": 2.5}, TypeError, "atoms must be an integer"),
+    (hl_gauss, {"atoms": True}, TypeError, "atoms must be an integer with v_min and v_max, got bool True"),
+    (hl_gauss, {"atoms": "a"} | SUPPORT, TypeError, "atoms must be an integer or None, got str 'a'"),
+    (two_hot, {"atoms": "a"} | SUPPORT, TypeError, "atoms must be an integer or None, got str 'a'"),
+    (two_hot, {"atoms": N + 1} | SUPPORT, ValueError, r"support must be \[N\] = \[6\], got float64 \[5\]"),
+    (c51_loss, {"kl": "no"}, TypeError, "kl must be True or False, got str 'no'"),
+    (c51_loss, {"kl": np.zeros(2)}, TypeError, r"kl must be True or False, got float64 \[2\]"),
+    (c51_loss, {"kl": None}, TypeError, "kl must be True or False, got NoneType None"),
+    (expectation, {"logits": "no"}, TypeError, "logits must be True or False, got str 'no'"),
+    (expectation, {"logits": 1}, TypeError, "logits must be True or False, got int 1"),
 ]
 BAD_SUPPORTS: list[tuple[dict[str, Any], Any, str]] = [
     ({"v_min": 1.0, "v_max": 1.0}, ValueError, "v_min must be < v_max, got 1.0 and 1.0"),
@@ -221,6 +231,16 @@ def test_refuses_a_bad_support(
 @OPS
 def test_accepts_what_is_right(op: Any, backend: str) -> None:
     op(**GOOD[op], backend=backend)
+    flag = {c51_loss: {"kl": np.True_}, expectation: {"logits": np.True_}}.get(op, {})
+    op(**GOOD[op] | flag, backend=backend)
+
+
+@OPS
+def test_refuses_a_backend_in_the_name_of_the_op_that_was_called(op: Any) -> None:
+    with pytest.raises(NotImplementedError, match=f"^no backend runs {op.__name__} on cpu:"):
+        op(**GOOD[op], backend="numba")
+    with pytest.raises(ValueError, match=f"^{op.__name__}: backend must be one of .*, got 'cuda'"):
+        op(**GOOD[op], backend="cuda")
 
 
 @BACKENDS

@@ -1,9 +1,11 @@
 """Quantile Huber, expectations and categorical targets: the CPU kernels against the float64 definition."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from _memory import needs_proc, no_asan, peak_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -227,3 +229,92 @@ def test_hl_gauss(isa: str, options: dict[str, Any]) -> None:
         inside = np.abs(x) < 9
         mean = expectation(hl_gauss(x[inside], sigma=0.3, **options, **size), **options)
         np.testing.assert_allclose(mean, x[inside], atol=0.01)
+
+
+def stop_regressing(target: Array, low: float, high: float, bins: int, sigma: float) -> Array:
+    """Listing 1 of Farebrother et al. 2024, whose arguments are the outer edges."""
+    x, edges = torch.from_numpy(target).double(), torch.linspace(low, high, bins + 1, dtype=torch.float64)
+    cdf_evals = torch.special.erf((edges - x.unsqueeze(-1)) / (math.sqrt(2.0) * sigma))
+    z = cdf_evals[..., -1] - cdf_evals[..., 0]
+    bin_probs = cdf_evals[..., 1:] - cdf_evals[..., :-1]
+    return (bin_probs / z.unsqueeze(-1)).numpy()
+
+
+@pytest.mark.parametrize("bins", [2, 3, 8, 51, 101])
+def test_hl_gauss_is_the_papers(isa: str, bins: int) -> None:
+    width = 20 / bins
+    rng = np.random.default_rng(bins)
+    x = np.concatenate([rng.uniform(-10, 10, 60), [-10, 10, 0, -9.999, 9.999]]).astype(np.float32)
+    centres = {"v_min": -10 + width / 2, "v_max": 10 - width / 2, "atoms": bins}
+    for ratio in (0.05, 0.75, 3.0, 1e3, 1e5):
+        got = hl_gauss(x, sigma=ratio * width, **centres)
+        np.testing.assert_allclose(
+            got, stop_regressing(x, -10, 10, bins, ratio * width), rtol=2e-6, atol=1e-12
+        )
+        assert (got >= 0).all()
+        np.testing.assert_allclose(got.sum(1), 1, rtol=1e-6)
+    # beyond the edges the paper's is 0 / 0 in the end, ours that of the edge
+    far = np.array([-10.5, 11, -1e4, 3e38, -np.inf, np.inf], np.float32)
+    np.testing.assert_array_equal(
+        hl_gauss(far, sigma=width, **centres),
+        hl_gauss(np.array([-10, 10] * 3, np.float32)[[0, 1, 0, 1, 0, 1]], sigma=width, **centres),
+    )
+
+
+@pytest.mark.parametrize("n", [2, 51])
+def test_hl_gauss_of_any_deviation(isa: str, n: int) -> None:
+    x = np.array([-20, -10, -9.7, 0.1, 0.2, 10, 20, np.nan], np.float32)
+    for support in (np.linspace(-10, 10, n), np.sinh(np.linspace(-3, 3, n))):
+        for sigma in (1e-310, 1e-300, 1e-12, 1e-3, 1e7, 1e300):
+            got, exact = (hl_gauss(x, sigma=sigma, support=support, backend=b) for b in ("cpp", "reference"))
+            np.testing.assert_allclose(got, exact, rtol=1e-5, atol=1e-7)
+        middles = (support[1:] + support[:-1]) / 2
+        widths = np.diff([2 * support[0] - middles[0], *middles, 2 * support[-1] - middles[-1]])
+        np.testing.assert_allclose(got[:-1], np.tile(widths / widths.sum(), (7, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.3, 4.0, 1e4])
+def test_tails_of_hl_gauss_keep_their_digits(isa: str, sigma: float) -> None:
+    x = np.random.default_rng(0).uniform(-12, 12, 200).astype(np.float32)
+    got, exact = (
+        hl_gauss(x, sigma=sigma, v_min=-10, v_max=10, atoms=51, backend=b) for b in ("cpp", "reference")
+    )
+    np.testing.assert_allclose(got, exact, rtol=3e-7, atol=1e-37)
+
+
+def dreamer(x: Array, bins: Array) -> Array:
+    """`TwoHotDist.log_prob`'s target in DreamerV3 (Hafner et al. 2023)."""
+    x, bins = torch.from_numpy(x).double(), torch.from_numpy(bins)
+    last = len(bins) - 1
+    below = ((bins <= x[..., None]).sum(-1) - 1).clip(0, last)
+    above = (len(bins) - (bins > x[..., None]).sum(-1)).clip(0, last)
+    equal = below == above
+    to_below = torch.where(equal, 1, (bins[below] - x).abs())
+    to_above = torch.where(equal, 1, (bins[above] - x).abs())
+    total = to_below + to_above
+    one_hot = torch.nn.functional.one_hot
+    target = (
+        one_hot(below, len(bins)) * (to_above / total)[..., None]
+        + one_hot(above, len(bins)) * (to_below / total)[..., None]
+    )
+    return target.numpy()
+
+
+def rlax(x: Array, low: float, high: float, bins: int) -> Array:
+    """`transform_to_2hot` of RLax."""
+    place = (np.clip(x.astype(float), low, high) - low) / (high - low) * (bins - 1)
+    lower = np.floor(place)
+    upper = np.minimum(lower + 1, bins - 1)
+    one_hot = np.eye(bins)
+    share = (place - lower)[:, None]
+    return one_hot[lower.astype(int)] * (1 - share) + one_hot[upper.astype(int)] * share
+
+
+def test_two_hot_is_dreamers_and_rlaxs(isa: str) -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-12, 12, 200), np.arange(-12, 13), [-1e9, 1e9]]).astype(np.float32)
+    even, uneven = np.linspace(-10, 10, 41), np.sinh(np.linspace(-3, 3, 41))
+    uneven[20] = 0
+    np.testing.assert_allclose(two_hot(x, v_min=-10, v_max=10, atoms=41), rlax(x, -10, 10, 41), atol=5e-6)
+    for bins in (even, uneven):
+        np.testing.assert_allclose(two_hot(x, support=bins), dreamer(x, bins), atol=5e-6)

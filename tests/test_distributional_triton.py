@@ -45,6 +45,8 @@ for rows, n in [(0, 5), (1, 2), (7, 5), (33, 17), (3, 51), (2, 130)]:
     check(two_hot, 3 * normal(rows), support=uneven, tolerance=1e-4)
     check(hl_gauss, 3 * normal(rows), **EVEN, atoms=n, sigma=0.4)
     check(hl_gauss, 3 * normal(rows), support=uneven, sigma=0.4)
+    for sigma in (1e-310, 1e-6, 1e3, 1e300):
+        check(hl_gauss, 3 * normal(rows), **EVEN, atoms=n, sigma=sigma)
 
 for rows, n, m in [(0, 3, 3), (1, 1, 1), (3, 5, 7), (2, 70, 33), (2, 17, 130)]:
     quantiles, targets = normal(rows, n), normal(rows, 2 * m)[:, ::2]
@@ -115,7 +117,7 @@ FLOATS = (
 types = dict.fromkeys(FLOATS.split(), "*fp32") | {"action": "*i64"}
 types |= {"edges": "*fp64"}
 doubles = dict.fromkeys(("source", "target", "atoms"), "*fp64")
-types |= dict.fromkeys("kappa weight scale".split(), "fp32") | dict.fromkeys(("gamma", "inverse"), "fp64")
+types |= dict.fromkeys("kappa weight scale".split(), "fp32") | dict.fromkeys(("gamma", "sigma"), "fp64")
 wide = types | dict.fromkeys("probs reward discount source target out".split(), "*fp64")
 for rows, columns in [(16, 64), (1, 1024)]:
     for discount in (True, False):

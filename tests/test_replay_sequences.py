@@ -216,6 +216,57 @@ def test_layouts_tensors_and_frames() -> None:
     assert tensors["obs"].shape == (5, 6, 3, 4, 4)
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_sequences_are_written_to_arrays_of_the_caller(library: str) -> None:
+    def make() -> SequenceReplayBuffer:
+        buffer = SequenceReplayBuffer(60, FIELDS, length=4, ends="padded", num_envs=2, seed=3)
+        run, random = Run(2, 30, 4, 1, "padded"), np.random.default_rng(0)
+        for _ in range(30):
+            run.add(buffer, random, 0.2)
+        return buffer
+
+    first, second = make(), make()
+    out = {name: np.ones_like(x) for name, x in first.sample(7).items()}
+    second.sample(7)
+    if library == "torch":
+        torch = pytest.importorskip("torch")
+        out = {name: torch.from_numpy(x) for name, x in out.items()}
+    expected = first.sample(7)
+    assert not expected["mask"].all()
+    assert second.sample(7, out=out) is out
+    for name, x in expected.items():
+        np.testing.assert_array_equal(np.asarray(out[name]), x)
+    expected, views = first.sample(7), second.sample(7, out=out, time_major=False)
+    assert views["obs"].shape == (7, 4, 3)
+    for name, x in expected.items():
+        np.testing.assert_array_equal(np.asarray(out[name]), x)
+        x = x if name in ("indexes", "weights") else x.swapaxes(0, 1)
+        np.testing.assert_array_equal(np.asarray(views[name]), x)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mask": np.ones((3, 6), bool)}, r"out\['mask'\] must be .* bool \[3, 5\], got bool \[3, 6\]"),
+        ({"obs": np.ones((5, 3, 3), np.float32)}, r"out\['obs'\] must be .* float32 \[3, 5, 3\]"),
+        ({"obs": np.ones((5, 3, 3), np.float32).swapaxes(0, 1)}, r"out\['obs'\] must be a C-contiguous"),
+        ({"indexes": np.ones(15, np.int64)}, r"out\['indexes'\] must be .* int64 \[5\]"),
+        ({"more": np.ones(5)}, "out must have step, .*, mask, is_first, indexes, weights, got step"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(change: Any, message: str) -> None:
+    buffer = SequenceReplayBuffer(20, FIELDS, length=3)
+    for step in range(20):
+        buffer.add(step=step, obs=np.zeros(3, np.float32), done=False, truncated=False)
+    counter, out = buffer.state()["counter"], buffer.sample(5)
+    with pytest.raises(ValueError, match="^sample: " + message):
+        buffer.sample(5, out=out | change)
+    shared = out["mask"]
+    with pytest.raises(ValueError, match="mask and is_first that share memory"):
+        buffer.sample(5, out=out | {"is_first": shared})
+    assert buffer.state()["counter"] == counter + 1
+
+
 def test_sequences_are_saved(tmp_path: Path) -> None:
     options: Any = {"length": 3, "stride": 2, "num_envs": 2, "ends": "padded", "alpha": 0.7}
     first, second = (SequenceReplayBuffer(30, FIELDS, **options, seed=seed) for seed in (1, 2))
@@ -274,6 +325,10 @@ def test_a_row_that_begins_no_sequence_changes_nothing() -> None:
     assert buffer.get_max_priority() == 3
     buffer.update_priorities(np.array([7]), np.array([500.0], np.float32))
     assert buffer.get_max_priority() == 3
+    since = buffer.get_added_size()
+    buffer.add(x=8, done=0)
+    buffer.update_priorities([0, 1], [500.0, 4.0], since=since)
+    assert buffer.get_max_priority() == 4
 
 
 def test_wrong_calls_are_refused() -> None:
@@ -287,4 +342,4 @@ def test_wrong_calls_are_refused() -> None:
     with pytest.raises(ValueError, match=r"batch_size must be in \[0, 715827883\), got 2147483647"):
         buffer.sample(2**31 - 1)
     with pytest.raises(ValueError, match="no sequences"):
-        PrioritizedReplayBuffer(20, FIELDS)._core.sample_sequences(1, 0.4, True, 0)
+        PrioritizedReplayBuffer(20, FIELDS)._core.sample_sequences(1, None, 0.4, True, 0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrl.checkpoint import CheckpointError
+from fastrl.checkpoint import CheckpointError, read, save_folder
 from fastrl.replay import PrioritizedReplayBuffer, ReplayBuffer, SequenceReplayBuffer
 
 FIELDS = {
@@ -174,25 +174,82 @@ def test_a_priority_that_makes_no_leaf_is_not_loaded():
         buffer.load_state(buffer.state() | {"max_priority": 1e308})
 
 
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda buffer: pickle.loads(pickle.dumps(buffer))])
-@pytest.mark.parametrize("kind", [ReplayBuffer, PrioritizedReplayBuffer, SequenceReplayBuffer])
-def test_a_copy_goes_on_exactly(kind, clone):
-    image = {"shape": (4, 8, 8), "dtype": np.uint8}
-    options = {"length": 3} if kind is SequenceReplayBuffer else {}
-    first = kind(
-        20, {"obs": image, "rew": {}, "done": {}}, next_of="obs", stack_compress="obs", seed=1, **options
+IMAGES = {"obs": {"shape": (4, 8, 8), "dtype": np.uint8}, "rew": {}, "done": {}}
+
+
+def of_frames(kind, **options):
+    if kind is SequenceReplayBuffer:
+        options["length"] = 3
+    return kind(20, IMAGES, next_of="obs", stack_compress="obs", **options)
+
+
+def add_frames(buffer, rows):
+    frames = np.random.default_rng(0).integers(256, size=(64, 8, 8), dtype=np.uint8)
+    for i in rows:
+        buffer.add(obs=frames[i : i + 4], next_obs=frames[i + 1 : i + 5], rew=i, done=i % 7 == 0)
+
+
+KINDS = pytest.mark.parametrize("kind", [ReplayBuffer, PrioritizedReplayBuffer, SequenceReplayBuffer])
+
+
+@KINDS
+def test_frames_are_saved_once(kind, tmp_path):
+    first, second, old = of_frames(kind, seed=1), of_frames(kind, seed=2), of_frames(kind, seed=3)
+    for buffer, count in ((first, 33), (second, 5), (old, 7)):
+        add_frames(buffer, range(count))
+    second.save_shards(tmp_path / "shards")
+    path = first.save(tmp_path / "replay")
+    assert (path / "tensors.safetensors").stat().st_size < 20 * 64 * 4
+    second.load(path)
+    old.load(save_folder(tmp_path / "old", first.state(), algorithm=kind.__name__))  # with whole stacks
+    expected = first.state()
+    for buffer in (second, old):
+        assert_same(buffer.state(), expected)
+    for buffer in (first, second, old):
+        add_frames(buffer, range(33, 50))
+    expected = first.sample(5)
+    for buffer in (second, old):
+        assert_same(buffer.sample(5), expected)
+    second.save_shards(tmp_path / "shards")  # all of it: what was saved there is of other rows
+    assert_same(of_frames(kind).load_shards(tmp_path / "shards").state(), second.state())
+
+
+@KINDS
+def test_frames_that_were_saved_are_those_of_this_buffer(kind, tmp_path):
+    first, second = of_frames(kind, seed=1), of_frames(kind, num_envs=2)
+    add_frames(first, range(9))
+    path = first.save(tmp_path / "replay")
+    with pytest.raises(ValueError, match="load: config must be"):
+        second.load(path)
+    before = first.state()
+    outline, rows, frames = read(path).state["contents"]
+    place, flags, leaves, stores = outline
+    for contents in (
+        (outline, {**rows, "rew": rows["rew"][1:]}, frames),
+        ((place, flags[1:], leaves, stores), rows, frames),
+    ):
+        save_folder(path, {"config": before["config"], "contents": contents}, algorithm=kind.__name__)
+        with pytest.raises(ValueError, match="load"):
+            first.load(path)
+        assert_same(first.state(), before)
+    short = [[frames[0][0][1:]]]
+    save_folder(
+        path, {"config": before["config"], "contents": (outline, rows, short)}, algorithm=kind.__name__
     )
+    with pytest.raises(ValueError, match="load"):
+        first.load(path)
+    assert len(first) == 0
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda buffer: pickle.loads(pickle.dumps(buffer))])
+@KINDS
+def test_a_copy_goes_on_exactly(kind, clone):
+    first = of_frames(kind, seed=1)
     assert len(clone(first)) == 0
-    rng = np.random.default_rng(0)
-    frames = rng.integers(256, size=(40, 8, 8), dtype=np.uint8)
-    row = lambda i: {  # noqa: E731
-        "obs": frames[i : i + 4], "next_obs": frames[i + 1 : i + 5], "rew": i, "done": i % 7 == 0
-    }  # fmt: skip
-    for i in range(30):
-        first.add(**row(i))
+    add_frames(first, range(30))
     second = clone(first)
     assert len(pickle.dumps(second)) < 20 * 64 * 4
     assert_same(second.state(), first.state())
     for buffer in (first, second):
-        buffer.add(**row(30))
+        add_frames(buffer, [30])
     assert_same(second.sample(5), first.sample(5))

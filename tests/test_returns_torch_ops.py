@@ -301,3 +301,12 @@ def test_compiled_with_numbers_and_sizes_that_change() -> None:
         )
         for x, y in zip(both(*arrays, gamma), wanted, strict=True):
             assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("gamma", [np.float32(0.9), np.array(0.9), torch.tensor(0.9)])
+def test_compiled_refuses_numbers_that_a_graph_does_not_hold(gamma: Any) -> None:
+    torch.compiler.reset()
+    arrays = tensors(make("n_step", 4, 3))
+    compiled = torch.compile(lambda: n_step(**arrays, gamma=gamma, n=2), fullgraph=True, backend="eager")
+    with pytest.raises(Exception, match=r"n_step: gamma must be a number of Python's under torch.compile"):
+        compiled()

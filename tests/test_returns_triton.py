@@ -46,6 +46,16 @@ for op in OPS:
         assert op == "n_step" or (len(launched) == 2 and launched[0][1] > 1)
 triton.scan_kernel = kernel
 
+# CUDA's grids have 65,535 programs at most along the second axis: tiles of many steps lie along the first
+for name, op in [("n_step_kernel", "n_step"), ("vtrace_advantage_kernel", "vtrace")]:
+    kernel = getattr(triton, name)
+    setattr(triton, name, Spy())
+    launched.clear()
+    data = make(op, 70, 33)
+    check(op, data, **VARIANTS[op][0])
+    assert launched == [(2 * 3,)], launched
+    setattr(triton, name, kernel)
+
 for op in OPS:
     data, variant = make(op, 9, 35), VARIANTS[op][0]
     expected = check(op, data, **variant)

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from _exact import assert_between, distance, optimal_value, policy_value
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -57,17 +58,16 @@ def random_mdp(seed, states=12, dense=False, wide=False, terminals=True, discoun
 
 
 def assert_right(solution, mdp, gamma, eps):
-    expected = reference.policy_iteration(mdp, gamma)
-    slack = 1e-12 * (1 + np.abs(expected).max()) / (1 - gamma)  # of the reference
-    assert (solution.lower <= expected + slack).all()
-    assert (expected <= solution.upper + slack).all()
+    exact = optimal_value(mdp, gamma)
+    assert_between(solution.lower, exact, solution.upper)
     assert solution.converged
-    assert np.abs(solution.value - expected).max() <= eps + slack
+    assert distance(solution.value, exact) <= solution.error <= eps
     alive = np.ones(mdp.num_states, bool) if mdp.terminal is None else ~mdp.terminal
     assert (solution.policy[~alive] == -1).all()
     assert (solution.policy[alive] >= 0).all()
-    got = evaluate(mdp, np.where(alive, solution.policy, 0), gamma).value
-    assert (got >= expected - 2 * eps * (1 + gamma / (1 - gamma)) - slack).all()
+    got = evaluate(mdp, np.where(alive, solution.policy, 0), gamma, eps=eps).upper
+    lost = 2 * eps * (1 + gamma / (1 - gamma))
+    assert all(x >= v - lost for x, v in zip(got, exact[0], strict=True))
 
 
 @given(
@@ -125,7 +125,7 @@ def test_threads_give_the_same_bits():
 def test_a_state_that_mixes_slowly_does_not_hold_up_the_others(threads):
     states = 20_000
     mdp = garnet(states, 1, slow=[7])
-    iterator = PolicyIterator(bellman(mdp), 0.99, None, None, threads)
+    iterator = PolicyIterator(bellman(mdp), 0.99, None, threads)
     low, high, _ = iterator.improve()
     sweeps, reduced = iterator.evaluate(1e-2, 1000)
     assert sweeps < 30  # 100 where all wait for the one that shrinks by 0.96
@@ -168,7 +168,7 @@ def test_all_methods_agree_where_states_mix(terminal):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_but_terminal_states(method):
-    mdp = MDP.from_functions(2, lambda s: [], lambda s, a: [], terminal=[0, 1])
+    mdp = MDP.from_functions(2, lambda s: [], lambda s, a: [], terminal=np.ones(2, bool))
     solution = solve(mdp, 0.9, method=method)
     assert solution.converged
     assert solution.value.tolist() == [0, 0]
@@ -318,10 +318,10 @@ def test_evaluation_agrees_with_the_reference(seed, gamma, method):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = evaluate(mdp, policy, gamma, method=method, eps=1e-7)
-    expected = reference.policy_value(mdp, policy, gamma)
+    exact = policy_value(mdp, policy, gamma)
     assert found.converged
-    assert (found.lower <= expected + 1e-10).all()
-    assert (expected <= found.upper + 1e-10).all()
+    assert_between(found.lower, exact, found.upper)
+    assert distance(found.value, exact) <= 1e-7
 
 
 def test_evaluation_without_discount():

@@ -111,6 +111,37 @@ def test_rewards_of_one_next_state_keep_mean_and_variance():
     np.testing.assert_array_equal(mdp.reward_variance, [0.25 * 6.25 + 0.25 * 2.25 + 0.5 * 0.25, 0])
 
 
+@pytest.mark.parametrize(
+    ("chance", "far", "mean"),
+    [(0, -1e20, 1.1), (0, -1e12, 1.1), (0, np.inf, 1.1), (0, -np.inf, 1.1), (1e-21, -1e20, 1.0)],
+)
+def test_a_reward_counts_by_its_probability(chance, far, mean):
+    chances, rewards = np.array([chance, 1.0]), np.array([far, 1.1])
+    sparse = scipy.sparse.csr_array((chances, [0, 1], [0, 2]), (1, 2))
+    each = scipy.sparse.csr_array((rewards, [0, 1], [0, 2]), (1, 2))
+    where = {"state": np.zeros(1, int), "action": np.zeros(1, int), "terminal": [1]}
+    both = np.array([[chances], [[0.0, 1.0]]])
+    for mdp in (
+        MDP.from_outcomes([0, 0], [0, 0], [0, 1], rewards, chances, terminal=[1], num_states=2),
+        MDP.from_pairs(sparse, each, **where),
+        MDP.from_pairs(chances[None], rewards[None], **where),
+        MDP.from_dense(both, np.array([[rewards], [[0.0, 0.0]]]), terminal=[1]),
+    ):
+        assert mdp.reward[0] == pytest.approx(mean, rel=1e-15)
+        assert mdp.reward_variance is None or mdp.reward_variance[0] == pytest.approx(
+            chance * far**2 if chance else 0
+        )
+    merged = MDP.from_outcomes([0, 0], [0, 0], [1, 1], rewards, chances, terminal=[1])
+    assert merged.reward[0] == pytest.approx(mean, rel=1e-15)
+
+
+def test_equal_rewards_have_their_mean_exactly():
+    chances = np.tile([0.7, 0.1, 0.2], (3, 1, 1))  # in floats they sum to less than 1
+    dense = MDP.from_dense(chances, np.full((3, 1, 3), 0.7))
+    np.testing.assert_array_equal(dense.reward, 0.7)
+    np.testing.assert_array_equal(dense.reward_variance, 0)
+
+
 def test_states_may_have_different_actions():
     mdp = zoo.gamblers_problem(goal=8)
     np.testing.assert_array_equal(np.diff(mdp.pair_offset), [0, 1, 2, 3, 4, 3, 2, 1, 0])
@@ -236,7 +267,8 @@ HALF = np.full((2, 2, 2), 0.5)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MDP.from_dense(HALF.astype(np.float32), np.zeros(2)), r"probability must be float64 \[S, A, S\], got float32"),
+        (lambda: MDP.from_dense(HALF.astype(complex), np.zeros(2)), r"probability must be float64 \[S, A, S\], got complex128"),
+        (lambda: MDP.from_dense([[[1.0], [0.5, 0.5]]], np.zeros(1)), r"probability must be float64 \[S, A, S\], got list"),
         (lambda: MDP.from_dense(HALF[0], np.zeros(2)), r"probability must be float64 \[S, A, S\], got float64 \[2, 2\]"),
         (lambda: MDP.from_dense(HALF, np.zeros(3)), r"reward must be float64 \[2\], \[2, 2\] or \[2, 2, 2\], got float64 \[3\]"),
         (lambda: MDP.from_dense(HALF, np.zeros(2), discount=HALF[0]), r"discount must be float64 \[2, 2, 2\]"),
@@ -250,28 +282,6 @@ HALF = np.full((2, 2, 2), 0.5)
         (lambda: MDP.from_matrices([np.eye(2), np.eye(3)], np.zeros(2)), r"matrices \[2, 2\], got \[3, 3\] of action 1"),
         (lambda: MDP.from_matrices([np.eye(2)], [np.eye(2), np.eye(2)]), "reward must hold 1 matrices, got 2"),
         (lambda: MDP.from_gymnasium(3), "env must be P, or have P or mdp"),
-        (lambda: MDP.from_gymnasium({0: [(1.0, 0, 0.0)]}), "P must map actions of state 0 to outcomes, got list"),
-        (lambda: MDP.from_gymnasium({0: {0: [(1.0, 0)]}}), r"outcomes of state 0, action 0 must be \(probability, .*, got \(1.0, 0\)"),
-        (lambda: MDP.from_gymnasium({0: {0: [(1.0, 0, "x")]}}), "reward must be real numbers"),
-        (lambda: MDP.from_gymnasium({}), "at least one state"),
-        (lambda: MDP.from_functions(1, lambda s: [0], lambda s, a: [1.0]), "outcomes of state 0, action 0 must be .*, got 1.0"),
-        (lambda: MDP.from_functions(1, lambda s: [0], lambda s, a: None), "outcomes of state 0, action 0 must be a list, got NoneType"),
-        (lambda: MDP.from_functions(1.0, lambda s: [0], lambda s, a: []), "num_states must be an integer, got float 1.0"),
-        (lambda: MDP.from_functions(0, lambda s: [0], lambda s, a: []), "at least one state"),
-        (lambda: MDP.from_outcomes(0, 0, 0, 0.0, 1.0), r"state must be an array \[K\], got int 0"),
-        (lambda: MDP.from_outcomes([0, 0], [0, 0], [0, 0], np.zeros(2), np.array([-0.5, 1.5])), "probabilities of state 0, action 0 must be >= 0, got -0.5"),
-        (lambda: MDP.from_outcomes([0], [0], [10**13], np.zeros(1), np.ones(1)), r"fewer than 2\^31 states, got 10000000000001"),
-        (lambda: MDP.from_outcomes([0], [0], [2 * 10**9], np.zeros(1), np.ones(1)), "state 1 must have an action or be terminal"),
-        (lambda: MDP.from_outcomes([0, 2], [0, 0], [0, 0], np.zeros(2), np.ones(2), terminal=[1], num_states=10**9), "state 3 must have an action or be terminal"),
-        (lambda: MDP.from_pairs((np.ones(1), np.zeros(1, int), np.array([0, 1])), np.zeros(1), state=[0], action=[0], num_states=10**9), "state 1 must have an action or be terminal"),
-        (lambda: MDP.from_pairs((np.ones(1), np.zeros(1, int), np.array([0, 1])), np.zeros(1), state=[0], action=[0], num_states="1"), "num_states must be an integer, got str '1'"),
-        (lambda: MDP.from_pairs(scipy.sparse.csr_array(np.eye(1, dtype=complex)), np.zeros(1), state=[0], action=[0]), "a matrix must be of real numbers, got complex128"),
-        (lambda: MDP.from_matrices(scipy.sparse.eye_array(2).tocsr(), np.zeros(2)), "probabilities must be a list of a matrix for each action"),
-        (lambda: MDP.from_matrices([[[1.0]]], np.zeros(1)), "probabilities must be sparse or float64 matrices, got list of action 0"),
-        (lambda: MDP.from_matrices([np.eye(1)], 0.0), "reward must be .* or matrices .*, got float 0.0"),
-        (lambda: MDP.from_matrices([np.eye(1)], [0.0]), "reward must be sparse or float64 matrices, got float 0.0 of action 0"),
-        (lambda: MDP.from_matrices([np.eye(2)], [np.zeros((3, 3))]), r"reward must be matrices \[2, 2\], got \[3, 3\] of action 0"),
-        (lambda: MDP.from_dense(HALF, np.zeros(2), initial="start"), r"initial must be float64 \[2\] or a state, got str"),
     ],
 )  # fmt: skip
 def test_bad_arguments(make, message):

@@ -1,6 +1,7 @@
 """``fastrl solve``: optimal values and policy of a finite MDP."""
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Solve:
     """Id of an environment with a finite model, as FrozenLake-v1; a file that MDP.save wrote, as model.npz;
     or a process of fastrl.tabular.zoo, as gridworld."""
     gamma: float = 0.99
-    """Discount in [0, 1]; 1 where the best totals are finite."""
+    """Discount in [0, 1]; 1 needs a policy that ends from every state."""
     method: str = "auto"
     """auto, or a planner by name: see fastrl.tabular.solve."""
     eps: float = 1e-6
@@ -54,6 +55,8 @@ def solve(options: Solve) -> int:
         raise ValueError(f"solve: out must be left out, the states of {options.model} are no grid")
     if options.out is not None:
         pictures.require_format(options.out)
+    for name in ("out", "save"):
+        _require_place(name, getattr(options, name))
     limit: dict[str, Any] = {} if options.max_iter is None else {"max_iter": options.max_iter}
     start = perf_counter()
     with warnings.catch_warnings():
@@ -72,8 +75,7 @@ def solve(options: Solve) -> int:
     if not np.isfinite(solution.value).all():
         return 1
     if options.save is not None:
-        solution.save(options.save)
-        print(f"values and policy: {options.save}")
+        print(f"values and policy: {solution.save(options.save)}")
     if mdp.grid is not None:
         if mdp.grid[1] <= WIDEST:
             print("\n".join(pictures.arrows(mdp, solution.policy)))
@@ -95,6 +97,15 @@ def _report(mdp: "MDP", solution: "Solution", seconds: float) -> None:
     if mdp.initial is not None:
         low, middle, high = (float(mdp.initial @ x) for x in (solution.lower, solution.value, solution.upper))
         print(f"value at the start: {middle:.10g}, in [{low:.10g}, {high:.10g}]")
+
+
+def _require_place(name: str, path: Path | None) -> None:
+    """Raise unless a file can be written there: better before planning than after."""
+    if path is None:
+        return
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise ValueError(f"solve: {name} must be a file that can be written, got {path}")
 
 
 def _arguments(text: str) -> dict[str, Any]:
@@ -135,15 +146,9 @@ def _environment(env_id: str, options: dict[str, Any]) -> Any:
 
     env_id = env_id.removeprefix("fastrl/")  # the same model, and Gymnasium's knows its grid
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the error says so as well
-            env = gymnasium.make(env_id, **options)
+        env = gymnasium.make(env_id, **options)
     except gymnasium.error.Error as error:
         raise ValueError(f"solve: model must be an environment, a file or a process: {error}") from error
-    except Exception as error:  # whatever an environment's constructor makes of them
-        raise ValueError(
-            f"solve: options must be such that {env_id} takes, got {options}: {error!r}"
-        ) from error
     if hasattr(env.unwrapped, "P") or env_id not in COMPILED:
         return env
     return VectorEnv(env_id, **options)

@@ -43,6 +43,8 @@ def _spelt_out(env_dict: Mapping[str, Mapping[str, Any]] | None, stacked: Names)
 class _AsCpprb(replay.ReplayBuffer):
     """What both buffers share: cpprb's names for things."""
 
+    _flat = True
+
     def _build(
         self,
         size: float,
@@ -52,12 +54,17 @@ class _AsCpprb(replay.ReplayBuffer):
         stack_compress: Names,
         default_dtype: DTypeLike | None,
         seed: int | None,
-        priorities: tuple[float, float, bool] | None,
     ) -> None:
-        fields = _spelt_out(env_dict, stack_compress)
-        dtype = np.float32 if default_dtype is None else default_dtype
-        shared = (next_of, stack_compress)
-        self._make(int(size), fields, 1, Nstep, shared, dtype, seed, priorities, flat=True)
+        replay.ReplayBuffer.__init__(
+            self,
+            int(size),
+            _spelt_out(env_dict, stack_compress),
+            Nstep=Nstep,
+            next_of=next_of,
+            stack_compress=stack_compress,
+            default_dtype=np.float32 if default_dtype is None else default_dtype,
+            seed=seed,
+        )
         self._names = tuple(field.name for field in self.fields)
         self._episode_len, self._with_n_step = 0, bool(Nstep)
 
@@ -142,7 +149,7 @@ class ReplayBuffer(_AsCpprb):
         Raises:
             TypeError, ValueError, MemoryError: as ``fastrl.replay.ReplayBuffer``.
         """
-        self._build(size, env_dict, Nstep, next_of, stack_compress, default_dtype, seed, None)
+        self._build(size, env_dict, Nstep, next_of, stack_compress, default_dtype, seed)
 
     def add(self, /, **fields: Any) -> int:
         """Store transitions, each field an array of whole rows; the row of the first.
@@ -188,8 +195,8 @@ class PrioritizedReplayBuffer(_AsCpprb, replay.PrioritizedReplayBuffer):
         Raises:
             TypeError, ValueError, MemoryError: as ``fastrl.replay.PrioritizedReplayBuffer``.
         """
-        options = self._prioritize(alpha, eps, True, "buffer", "ever")
-        self._build(size, env_dict, Nstep, next_of, stack_compress, default_dtype, seed, options)
+        self._prioritize(alpha, eps, True, "buffer", "ever")
+        self._build(size, env_dict, Nstep, next_of, stack_compress, default_dtype, seed)
         self._check_for_update, self._sampled_at = check_for_update, 0
 
     def add(self, /, *, priorities: Any = None, **fields: Any) -> int:
@@ -213,11 +220,9 @@ class PrioritizedReplayBuffer(_AsCpprb, replay.PrioritizedReplayBuffer):
             self._sampled_at = self._core.added
         return replay.PrioritizedReplayBuffer.sample(self, batch_size, beta, out=out, output=output)
 
-    def update_priorities(self, indexes: Any, priorities: Any) -> None:
+    def update_priorities(  # type: ignore[override]
+        self, indexes: Any, priorities: Any
+    ) -> None:
         """Give rows new priorities; see :meth:`fastrl.replay.PrioritizedReplayBuffer.update_priorities`."""
-        rows, values = np.ravel(indexes), np.ravel(priorities)
-        if self._check_for_update and rows.shape == values.shape:
-            since = self._core.added - self._sampled_at
-            kept = (rows.astype(np.int64) - self._sampled_at) % self.get_buffer_size() >= since
-            rows, values = rows[kept], values[kept]
-        super().update_priorities(rows, values)
+        since = self._sampled_at if self._check_for_update else None
+        super().update_priorities(np.ravel(indexes), np.ravel(priorities), since=since)

@@ -46,6 +46,10 @@ class ReplayBuffer:
     2018, equation 7.1; at truncation, Pardo et al. 2018, Time limits in reinforcement learning.
     """
 
+    _reserved: Sequence[str] = RESERVED  # what no field may be called
+    _flat = False  # rows are whatever has as many elements
+    _priorities: tuple[float, float, bool] | None = None  # alpha, eps, of new rows as the largest stored
+
     def __init__(
         self,
         size: int,
@@ -80,30 +84,13 @@ class ReplayBuffer:
             TypeError, ValueError: an argument that will not do.
             MemoryError: the buffer does not fit in memory.
         """
-        shared = (next_of, stack_compress)
-        self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, None, flat=False)
-
-    _reserved: Sequence[str] = RESERVED  # what no field may be called
-
-    def _make(
-        self,
-        size: int,
-        env_dict: Mapping[str, Mapping[str, Any]],
-        num_envs: int,
-        Nstep: Mapping[str, Any] | None,
-        shared: tuple[str | Sequence[str] | None, str | Sequence[str] | None],
-        default_dtype: DTypeLike,
-        seed: int | None,
-        priorities: tuple[float, float, bool] | None,
-        *,
-        flat: bool,
-    ) -> None:
         size, self.num_envs = integer("size", size), integer("num_envs", num_envs)
         if self.num_envs < 1 or not self.num_envs <= size <= 2**31:
             raise ValueError(
                 f"replay: size must be in [num_envs = {num_envs}, 2^31], num_envs >= 1, got {size}"
             )
-        self.fields, self.frames = parse_frames(parse_fields(env_dict, default_dtype), env_dict, *shared)
+        fields = parse_fields(env_dict, default_dtype)
+        self.fields, self.frames = parse_frames(fields, env_dict, next_of, stack_compress)
         self.n_step = parse_n_step(Nstep, self.fields)
         returned = ("discount",) if self.n_step.size > 1 else ()
         require_names(self.fields, (*self._reserved, *returned))
@@ -123,14 +110,14 @@ class ReplayBuffer:
             raise ValueError(f"replay: seed must be in [0, 2^64), got {seed}")
         self._saved: tuple[str, str] | None = None  # where to, and what: see shards.py
         self._row_bytes = row_bytes(self.fields, self.frames)
-        row = self._row_bytes + 1 + (20 if priorities else 0)
+        row = self._row_bytes + 1 + (20 if self._priorities else 0)
         require_memory(f"replay: a buffer of {size:,} rows of {row:,} bytes", size * row)
         self._arguments = (
             [
                 (field.name, field.dtype.name, field.shape, at.get(field.name, "first"))
                 for field in self.fields
             ],
-            (terminated, truncated, self.n_step.size, self.n_step.gamma, seed, priorities, flat),
+            (terminated, truncated, self.n_step.size, self.n_step.gamma, seed, self._priorities, self._flat),
         )
         self._size = size
         self._begin()
@@ -248,6 +235,10 @@ class ReplayBuffer:
         """The row that :meth:`add` writes next."""
         return self._core.next_row
 
+    def get_added_size(self) -> int:
+        """Rows ever added, since :meth:`clear` if that was called."""
+        return self._core.added
+
     def get_all_transitions(self) -> dict[str, NDArray[Any]]:
         """Copies of all rows as they were added, by row number."""
         batch = self._core.gather(np.arange(len(self)), False)
@@ -280,8 +271,7 @@ class ReplayBuffer:
             raise ValueError(
                 f"load_state: state must have {', '.join(sorted(_STATE))}, got {describe(state)}"
             )
-        if state["config"] != self._config():
-            raise ValueError(f"load_state: config must be {self._config()}, got {state['config']}")
+        self._require_config("load_state", state["config"])
         largest, fields = state["max_priority"], state["fields"]
         if not isinstance(largest, int | float | np.floating | np.integer):
             raise TypeError(f"load_state: max_priority must be a number, got {describe(largest)}")
@@ -299,12 +289,16 @@ class ReplayBuffer:
         )
 
     def save(self, path: Path | str) -> Path:
-        """Write :meth:`state` to a folder with checksums, replacing an older save there; its absolute path.
+        """Write the buffer to a folder with checksums, replacing an older save there; its absolute path.
+
+        Each frame once; of a buffer that keeps frames, nothing may be added meanwhile.
 
         Raises:
             CheckpointError: it cannot be written; an older one is as it was.
+            RuntimeError: rows were added; an older one is as it was.
         """
-        return checkpoint.save_folder(path, self.state(), algorithm=type(self).__name__)
+        state = self._state_of_frames() if self.frames else self.state()
+        return checkpoint.save_folder(path, state, algorithm=type(self).__name__)
 
     def load(self, path: Path | str) -> Self:
         """Become the buffer that was saved; see :meth:`load_state`. No code is run from the files.
@@ -313,7 +307,13 @@ class ReplayBuffer:
             CheckpointError: nothing there, damaged, or of another kind of buffer; nothing is changed.
             TypeError, ValueError: as :meth:`load_state`.
         """
-        self.load_state(checkpoint.read(path, algorithm=type(self).__name__).state)
+        state = checkpoint.read(path, algorithm=type(self).__name__).state
+        if "contents" in state:
+            self._require_config("load", state["config"])
+            self._saved = None
+            shards.put(self, state["contents"])
+        else:  # without frames, or from before they were written once
+            self.load_state(state)
         return self
 
     def save_shards(self, path: Path | str) -> Path:
@@ -336,6 +336,13 @@ class ReplayBuffer:
         """
         shards.load(self, path)
         return self
+
+    def _state_of_frames(self) -> dict[str, Any]:
+        return {"config": self._config(), "contents": shards.contents(self)}
+
+    def _require_config(self, op: str, given: Any) -> None:
+        if given != self._config():
+            raise ValueError(f"{op}: config must be {self._config()}, got {given}")
 
     def _config(self) -> dict[str, Any]:
         return {

@@ -68,13 +68,21 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             TypeError, ValueError: an argument that will not do.
             MemoryError: the buffer does not fit in memory.
         """
-        options = self._prioritize(alpha, eps, stratified, normalize, new_priority)
-        shared = (next_of, stack_compress)
-        self._make(size, env_dict, num_envs, Nstep, shared, default_dtype, seed, options, flat=False)
+        self._prioritize(alpha, eps, stratified, normalize, new_priority)
+        super().__init__(
+            size,
+            env_dict,
+            num_envs=num_envs,
+            Nstep=Nstep,
+            next_of=next_of,
+            stack_compress=stack_compress,
+            default_dtype=default_dtype,
+            seed=seed,
+        )
 
     def _prioritize(
         self, alpha: float, eps: float, stratified: bool, normalize: str | None, new_priority: str
-    ) -> tuple[float, float, bool]:
+    ) -> None:
         for name, value in (("alpha", alpha), ("eps", eps)):
             if not 0 <= number(name, value) < math.inf:
                 raise ValueError(f"replay: {name} must be finite and >= 0, got {value}")
@@ -83,7 +91,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self.alpha, self.eps = float(alpha), float(eps)
         self._stratified, self._scale = bool(stratified), _SCALES.index(normalize)
         self._new_priority = new_priority
-        return self.alpha, self.eps, new_priority == "stored"
+        self._priorities = (self.alpha, self.eps, new_priority == "stored")
 
     def add(self, /, *, priorities: Any = None, **fields: Any) -> int:
         """Store transitions; the row of the first. See :meth:`ReplayBuffer.add`.
@@ -119,20 +127,22 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         batch = self._core.sample_prioritized(batch_size, out, beta, self._stratified, self._scale)
         return as_torch(batch) if torch else batch
 
-    def update_priorities(self, indexes: Any, priorities: Any) -> None:
+    def update_priorities(self, indexes: Any, priorities: Any, *, since: int | None = None) -> None:
         """Give rows new priorities; of a row named twice, the last counts.
 
-        Rows are told by number: one that was added since over one that was drawn gets the priority.
+        Rows are told by number: one that was added since over one that was drawn gets the priority, unless
+        ``since`` says when that was.
 
         Args:
             indexes: integers [B], as ``sample`` returned them.
             priorities: float [B], finite and >= 0.
+            since: :meth:`get_added_size` of before they were drawn: rows added since then are passed over.
 
         Raises:
             TypeError, ValueError, IndexError: a row that is not stored, a priority that will not do; nothing
                 is changed.
         """
-        self._core.update_priorities(indexes, priorities)
+        self._core.update_priorities(indexes, priorities, since)
 
     def get_max_priority(self) -> float:
         """The largest priority ever given, at least 1."""

@@ -83,9 +83,20 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
         for name, steps in (("length", self.length), ("stride", self.stride)):
             if not 1 <= steps <= 2**31:
                 raise ValueError(f"replay: {name} must be in [1, 2^31], got {steps}")
-        options = self._prioritize(alpha, eps, stratified, normalize, new_priority)
-        shared = (next_of, stack_compress)
-        self._make(size, env_dict, num_envs, None, shared, default_dtype, seed, options, flat=False)
+        super().__init__(
+            size,
+            env_dict,
+            alpha=alpha,
+            eps=eps,
+            num_envs=num_envs,
+            next_of=next_of,
+            stack_compress=stack_compress,
+            default_dtype=default_dtype,
+            seed=seed,
+            stratified=stratified,
+            normalize=normalize,
+            new_priority=new_priority,
+        )
 
     def _begin(self) -> None:
         super()._begin()
@@ -100,7 +111,13 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
         return self._core.add(fields, None)
 
     def sample(  # type: ignore[override]
-        self, batch_size: int, beta: float = 0.4, *, time_major: bool = True, output: str = "numpy"
+        self,
+        batch_size: int,
+        beta: float = 0.4,
+        *,
+        time_major: bool = True,
+        out: dict[str, Any] | None = None,
+        output: str = "numpy",
     ) -> dict[str, Any]:
         """Sequences: each field [length, batch_size, *shape], and bools ``mask`` and ``is_first``.
 
@@ -110,20 +127,22 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
             batch_size: how many, >= 0.
             beta: exponent β >= 0 of the weights.
             time_major: False: [batch_size, length, ...], views of the same memory.
-            output: ``"numpy"`` or ``"torch"``.
+            out: arrays or CPU tensors, pinned or not, of the names, dtypes and shapes that are returned
+                time-major, C-contiguous: to be written and returned.
+            output: ``"numpy"`` or ``"torch"``, without ``out``.
 
         Raises:
-            TypeError, ValueError: no sequence is stored, or all their priorities are 0; nothing is drawn.
+            TypeError, ValueError: no sequence is stored, all their priorities are 0, or ``out`` does not fit;
+                nothing is drawn.
         """
-        torch = output != "numpy" and wants_torch(output, None)
-        batch = self._core.sample_sequences(batch_size, beta, self._stratified, self._scale)
-        for name, values in batch.items():
-            if name not in ("indexes", "weights"):
-                steps = values.reshape(self.length, batch_size, *values.shape[1:])
-                batch[name] = steps if time_major else steps.swapaxes(0, 1)
+        torch = output != "numpy" and wants_torch(output, out)
+        batch = self._core.sample_sequences(batch_size, out, beta, self._stratified, self._scale)
+        if not time_major:
+            of_steps = batch.keys() - {"indexes", "weights"}
+            batch = {name: x.swapaxes(0, 1) if name in of_steps else x for name, x in batch.items()}
         return as_torch(batch) if torch else batch
 
-    def update_priorities(self, indexes: Any, priorities: Any) -> None:
+    def update_priorities(self, indexes: Any, priorities: Any, *, since: int | None = None) -> None:
         """Give sequences new priorities, by the rows where they begin; of one named twice, the last counts.
 
         Rows that have been overwritten since they were drawn, and begin no sequence now, are passed over.
@@ -131,12 +150,13 @@ class SequenceReplayBuffer(PrioritizedReplayBuffer):
         Args:
             indexes: integers [B], as ``sample`` returned them.
             priorities: float [B], finite and >= 0.
+            since: :meth:`get_added_size` of before they were drawn: rows added since then are passed over.
 
         Raises:
             TypeError, ValueError, IndexError: a row that is not stored, a priority that will not do; nothing
                 is changed.
         """
-        super().update_priorities(indexes, priorities)
+        super().update_priorities(indexes, priorities, since=since)
 
     def _config(self) -> dict[str, Any]:
         return {**super()._config(), "sequences": [self.length, self.stride, self.ends]}

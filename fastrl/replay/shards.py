@@ -94,14 +94,9 @@ def load(buffer: "ReplayBuffer", folder: Path | str) -> None:
             buffer._core.check_load(outline)
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{folder}: {_MALFORMED}: {error}") from error
-        buffer._core.begin_load()
-        try:
+        with _begun(buffer, outline):
             for shard in manifest["shards"]:
                 _load_shard(buffer, folder / shard["file"], shard, outline)
-            buffer._core.end_load(outline)
-        except BaseException:
-            buffer.clear()
-            raise
         buffer._saved = (str(folder), digest(manifest))
 
 
@@ -121,19 +116,33 @@ def contents(buffer: "ReplayBuffer") -> tuple[Outline, dict[str, Any], list[list
 
 
 def put(buffer: "ReplayBuffer", held: tuple[Outline, dict[str, Any], list[list[NDArray[np.uint8]]]]) -> None:
-    """Put what :func:`contents` returned into a buffer that was made with the same arguments and is empty.
+    """Put what :func:`contents` returned into a buffer that was made with the same arguments.
 
     Raises:
-        TypeError, ValueError: other contents.
+        TypeError, ValueError: other contents; the buffer is unchanged, or empty.
     """
     outline, rows, stores = held
     (added, *_), flags, _, _ = outline
     buffer._core.check_load(outline)
-    buffer._core.load_rows(added - len(flags), rows)
-    for i, frames in enumerate(stores):
-        for env, (first, _) in enumerate(outline[3][i][0].tolist()):
-            buffer._core.load_frames(i, env, first, frames[env])
-    buffer._core.end_load(outline)
+    if any(len(values) != len(flags) for values in rows.values()):
+        raise ValueError(f"load: fields must have {len(flags)} rows")
+    with _begun(buffer, outline):
+        buffer._core.load_rows(added - len(flags), rows)
+        for i, frames in enumerate(stores):
+            for env, (first, _) in enumerate(outline[3][i][0].tolist()):
+                buffer._core.load_frames(i, env, first, frames[env])
+
+
+@contextmanager
+def _begun(buffer: "ReplayBuffer", outline: Outline) -> Iterator[None]:
+    """A buffer that is filled meanwhile, and is empty if that fails."""
+    buffer._core.begin_load()
+    try:
+        yield
+        buffer._core.end_load(outline)
+    except BaseException:
+        buffer.clear()
+        raise
 
 
 # Writing

@@ -15,42 +15,77 @@ TOLERANCE = 1e-8
 """How far a row's sum may be from 1."""
 
 
-def require_states(states: Any) -> int:
-    """A number of states that arrays of int32 can name."""
-    if isinstance(states, bool | np.bool_) or not isinstance(states, int | np.integer):
-        raise TypeError(f"MDP: num_states must be an integer, got {describe(states)}")
-    if not 1 <= states < 2**31:
-        rule = "at least one state" if states < 1 else "fewer than 2^31 states"
-        raise ValueError(f"MDP: there must be {rule}, got {states or 'none'}")
-    return int(states)
+def tolerance(dtype: np.dtype[Any]) -> float:
+    """How far the sum of a row of this dtype may be from 1: what is coarser than float64 was rounded."""
+    return TOLERANCE if dtype.kind != "f" else min(max(TOLERANCE, 16 * float(np.finfo(dtype).eps)), 1e-5)
 
 
-def require_actions(states: int, state: NDArray[np.int64], terminal: Any) -> None:
-    """Raise if there are so few pairs that a state must lack one, before anything of S states is made."""
-    ends = np.asarray([] if terminal is None else terminal)
-    if ends.dtype == np.bool_ or ends.size + state.size >= states:
+def array_of(x: Any) -> NDArray[Any]:
+    """An array; of what cannot be one, as rows of different lengths, one of dtype object without axes."""
+    try:
+        return np.asarray(x)
+    except (TypeError, ValueError, RuntimeError):
+        return np.asarray(None)
+
+
+def floats(name: str, x: Any, dims: str) -> NDArray[np.float64]:
+    """float64 of floats, integers or bools, in arrays or lists; a float64 array itself."""
+    if isinstance(x, np.ndarray) and x.dtype == np.float64:
+        return x
+    array = array_of(x)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"MDP: {name} must be float64 {dims}, got {describe(x)}")
+    return array.astype(np.float64)
+
+
+def dtype_of(x: Any) -> np.dtype[Any]:
+    """Of what numbers are given in, arrays or lists."""
+    return np.dtype(x.dtype) if isinstance(getattr(x, "dtype", None), np.dtype) else np.asarray(x).dtype
+
+
+def renormalise(given: np.dtype[Any], probability: NDArray[np.float64], row: Any, rows: int) -> None:
+    """Rows given in a dtype coarser than float64 sum to 1 but for its rounding: now they do, in place.
+
+    ``row`` tells of each probability which row it is in; None: they are [rows, S]. Rows further from 1 are
+    left for :func:`check` to refuse.
+    """
+    allowed = tolerance(given)
+    if allowed <= TOLERANCE:
         return
-    acting = np.unique(np.append(state, ends.astype(np.int64).ravel()))
-    gap = np.flatnonzero(acting != np.arange(len(acting)))
-    first = int(gap[0]) if gap.size else len(acting)
-    raise ValueError(f"MDP: state {first} must have an action or be terminal, got none")
+    total = probability.sum(axis=1) if row is None else np.bincount(row, probability, rows)
+    total[~(np.abs(total - 1) <= allowed)] = 1
+    probability /= total[:, None] if row is None else total[row]
+
+
+def seal(*arrays: NDArray[Any] | None) -> None:
+    """Close arrays that nobody else holds to writing, for planners to rely on."""
+    for array in arrays:
+        owner: Any = array
+        while isinstance(owner, np.ndarray):
+            owner.flags.writeable = False
+            owner = owner.base
 
 
 def mask(name: str, given: Any, states: int) -> NDArray[np.bool_] | None:
-    """bool [S] from a mask or from indices."""
+    """bool [S] from a mask or from indices; always an array of its own."""
     if given is None:
         return None
-    array = np.asarray(given)
+    array = array_of(given)
     if array.dtype == np.bool_ and array.shape == (states,):
-        return array
-    if array.size == 0:
+        found = array.copy()
+        seal(found)
+        return found
+    if array.shape == (0,):
         return None
     if array.dtype.kind not in "iu" or array.ndim > 1:
         raise TypeError(f"MDP: {name} must be bool [{states}] or indices of states, got {describe(given)}")
     if array.min() < 0 or array.max() >= states:
         raise ValueError(f"MDP: {name} must be in [0, {states}), got {given}")
+    if array.ndim and (len(np.unique(array)) < array.size or (array.size == states and array.max() <= 1)):
+        raise ValueError(f"MDP: {name} must be indices, each once, or a mask of dtype bool, got {given}")
     found = np.zeros(states, np.bool_)
     found[array] = True
+    seal(found)
     return found
 
 
@@ -58,21 +93,22 @@ def distribution(given: Any, states: int) -> NDArray[np.float64] | None:
     """float64 [S] from probabilities or from one state."""
     if given is None:
         return None
-    if isinstance(given, int | np.integer) and not isinstance(given, bool):
+    if isinstance(given, int | np.integer):
         if not 0 <= given < states:
             raise ValueError(f"MDP: initial must be in [0, {states}), got {given}")
         given = np.arange(states) == given
-    array: NDArray[Any] = np.asarray(given)
-    if array.dtype.kind not in "fiub" or array.shape != (states,):
+    array = floats("initial", given, f"[{states}] or a state")
+    if array.shape != (states,):
         raise ValueError(f"MDP: initial must be float64 [{states}] or a state, got {describe(given)}")
-    if not (array >= 0).all() or not abs(array.sum() - 1) <= 1e-8:
+    renormalise(dtype_of(given), array, np.zeros(states, np.int64), 1)
+    if not (array >= 0).all() or not abs(array.sum() - 1) <= TOLERANCE:
         raise ValueError(f"MDP: initial must be >= 0 and sum to 1, got a sum of {array.sum()}")
-    return array.astype(np.float64, copy=False)
+    return array
 
 
 def integers(name: str, x: Any, size: int, dims: str) -> NDArray[np.int64]:
     """int64 [size] of integers; nothing of any dtype is none of them."""
-    array = np.asarray(x)
+    array = array_of(x)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"MDP: {name} must be integers {dims}, got {describe(x)}")
     if array.shape != (size,):
@@ -81,7 +117,7 @@ def integers(name: str, x: Any, size: int, dims: str) -> NDArray[np.int64]:
 
 
 def check(mdp: "MDP") -> "MDP":
-    """The process itself, once every rule holds.
+    """The process itself, once every rule holds, its arrays as views that cannot be written through.
 
     Raises:
         ValueError: names the rule, and state and action where it fails first.
@@ -111,6 +147,11 @@ def check(mdp: "MDP") -> "MDP":
     if mdp.discount is not None:
         outside = ~((mdp.discount >= 0) & (mdp.discount <= 1))
         _fail(mdp, outside, "discounts of {} must be in [0, 1], got {}", mdp.discount, used)
+    for name, array in list(mdp.__dict__.items()):
+        if isinstance(array, np.ndarray):
+            view = array.view()
+            view.flags.writeable = False
+            mdp.__dict__[name] = view
     return mdp
 
 
@@ -135,6 +176,8 @@ def _require_pairs(mdp: "MDP") -> None:
         raise ValueError(f"MDP: state {int(idle.argmax())} must have an action or be terminal, got none")
     if mdp.num_pairs and mdp.action.min() < 0:
         raise ValueError(f"MDP: action must be >= 0, got {mdp.action.min()}")
+    if ((np.diff(mdp.action) > 0) | (np.diff(mdp.state) > 0)).all():
+        return  # in order, as most are: sorting a million pairs takes 20 ms
     order = np.lexsort((mdp.action, mdp.state))
     state, action = mdp.state[order], mdp.action[order]
     twice = np.flatnonzero((np.diff(state) == 0) & (np.diff(action) == 0))

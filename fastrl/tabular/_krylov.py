@@ -42,7 +42,9 @@ def bicgstab(
         image = product(direction)
         along = float(shadow @ image)
         if along == 0:
-            break
+            x += residual  # a sweep leads out of where the method has no next step
+            rho = 0.0
+            continue
         alpha = rho / along
         half = residual - alpha * image
         turned = product(half)

@@ -1,6 +1,6 @@
 """Between lists of outcomes, Gymnasium's ``env.P`` among them, and an :class:`~fastrl.tabular.MDP`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular._check import distribution, integers, mask, require_actions, require_states
-from fastrl.tabular._moments import moments, sums
+from fastrl.tabular._check import array_of, distribution, dtype_of, floats, integers, mask, renormalise, seal
+from fastrl.tabular._moments import likeliest, moments, sums
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -23,29 +23,23 @@ def of_outcomes(
 ) -> "MDP":
     """See ``MDP.from_outcomes``."""
     names = ("state", "action", "next_state", "reward", "probability", "terminated", "discount")
+    if array_of(columns[0]).ndim != 1:
+        raise TypeError(f"MDP: state must be integers [K], got {describe(columns[0])}")
+    if num_states is not None and not isinstance(num_states, int | np.integer):
+        raise TypeError(f"MDP: num_states must be an integer, got {describe(num_states)}")
+    size = len(columns[0])
     given = dict(zip(names, columns, strict=True))
-    for name in names[:5]:
-        if np.ndim(given[name]) != 1:
-            raise TypeError(f"MDP: {name} must be an array [K], got {describe(given[name])}")
-    size = len(given["state"])
     for name, x in given.items():
-        if x is not None and np.shape(x) != (size,):
+        if x is not None and array_of(x).shape != (size,):
             raise ValueError(f"MDP: {name} must be [{size}] as state is, got {describe(x)}")
     state, action, next_state = (integers(name, given[name], size, "[K]") for name in names[:3])
-    reward, probability = (_reals(name, given[name]) for name in names[3:5])
+    reward, probability = (floats(name, given[name], "[K]") for name in names[3:5])
     states = num_states
     if states is None:
         states = int(max(state.max(initial=-1), next_state.max(initial=-1))) + 1
-    states = require_states(states)
     if size and (state.min() < 0 or state.max() >= states):
         raise ValueError(f"MDP: state must be in [0, {states}), got {state.min()} to {state.max()}")
-    outside = (next_state < 0) | (next_state >= states)
-    if outside.any():
-        raise ValueError(f"MDP: next states {_at(outside, state, action, next_state, f'in [0, {states})')}")
-    if (probability < 0).any():
-        raise ValueError(f"MDP: probabilities {_at(probability < 0, state, action, probability, '>= 0')}")
-    require_actions(states, state, terminal)
-    factor = np.ones(size) if given["discount"] is None else _reals("discount", given["discount"])
+    factor = np.ones(size) if given["discount"] is None else floats("discount", given["discount"], "[K]")
     if given["terminated"] is not None:
         factor = np.where(given["terminated"], 0.0, factor)
 
@@ -58,19 +52,24 @@ def of_outcomes(
     new[1:] |= np.diff(next_state) != 0
     pair, entry = np.cumsum(new_pair) - 1, np.cumsum(new) - 1
     pairs, entries = int(new_pair.sum()), int(new.sum())
+    renormalise(dtype_of(given["probability"]), probability, pair, pairs)
 
     total = sums(entry, probability, entries)
     by_outcome = _mean_of(reward, probability, entry, total)
     factor = _mean_of(factor, probability, entry, total)
     mean, variance = moments(pair, probability, reward, pairs)
-    varied = bool((by_outcome != mean[pair[new]]).any())
+    varied = bool((by_outcome != mean[pair[new]])[total > 0].any())
+    offset = np.append(np.searchsorted(pair[new], np.arange(pairs)), entries).astype(np.int32)
+    pair_offset = np.searchsorted(state[new_pair], np.arange(states + 1)).astype(np.int64)
+    follows, action = next_state[new].astype(np.int32), action[new_pair]
+    seal(pair_offset, action, total, offset, follows, mean, by_outcome, variance, factor)
     return cls(
         num_states=states,
-        pair_offset=np.searchsorted(state[new_pair], np.arange(states + 1)).astype(np.int64),
-        action=action[new_pair],
+        pair_offset=pair_offset,
+        action=action,
         probability=total,
-        offset=np.append(np.searchsorted(pair[new], np.arange(pairs)), entries).astype(np.int32),
-        next_state=next_state[new].astype(np.int32),
+        offset=offset,
+        next_state=follows,
         reward=mean,
         outcome_reward=by_outcome if varied else None,
         reward_variance=variance if varied or variance.any() else None,
@@ -80,21 +79,11 @@ def of_outcomes(
     )
 
 
-def _reals(name: str, x: Any) -> Floats:
-    array = np.asarray(x)
-    if array.dtype.kind not in "fiubO":
-        raise TypeError(f"MDP: {name} must be real numbers [K], got {describe(x)}")
-    return array.astype(np.float64, copy=False)
-
-
-def _at(bad: NDArray[np.bool_], state: Any, action: Any, values: Any, rule: str) -> str:
-    k = int(bad.argmax())
-    return f"of state {state[k]}, action {action[k]} must be {rule}, got {values[k]}"
-
-
 def of_gymnasium(cls: "type[MDP]", env: Any, initial: Any) -> "MDP":
     """See ``MDP.from_gymnasium``."""
     inner = getattr(env, "unwrapped", env)
+    if not isinstance(inner, Mapping) and not hasattr(inner, "P"):
+        inner = _compiled(inner)
     if callable(getattr(inner, "mdp", None)):
         model = inner.mdp()
         columns = (model.state, model.action, model.next_state, model.reward, model.probability)
@@ -106,12 +95,23 @@ def of_gymnasium(cls: "type[MDP]", env: Any, initial: Any) -> "MDP":
         raise TypeError(f"MDP: env must be P, or have P or mdp(), got {describe(env)}")
     if initial is None:
         initial = getattr(inner, "initial_state_distrib", None)
-    for s, acts in table.items():
-        if not isinstance(acts, Mapping):
-            raise TypeError(f"MDP: P must map actions of state {s} to outcomes, got {describe(acts)}")
-    rows = rows_of((s, a, outcomes) for s, acts in table.items() for a, outcomes in acts.items())
+    rows = [(s, a, *o) for s, acts in table.items() for a, outcomes in acts.items() for o in outcomes]
     mdp = of_outcomes(cls, columns_of(rows), len(table), None, initial)
     return replace(mdp, grid=_grid_of(inner, mdp.num_states))
+
+
+def _compiled(env: Any) -> Any:
+    """Of one of Gymnasium's own environments the compiled one, which knows its model; else the same."""
+    spec = getattr(env, "spec", None)
+    ours = f"fastrl/{getattr(spec, 'id', None)}"
+    if not type(env).__module__.startswith("gymnasium.envs.toy_text.") or spec is None:
+        return env
+    import gymnasium
+
+    if ours not in gymnasium.registry:
+        return env
+    options = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+    return gymnasium.make_vec(ours, num_envs=1, **options).unwrapped
 
 
 def _grid_of(env: Any, states: int) -> tuple[int, int] | None:
@@ -119,26 +119,10 @@ def _grid_of(env: Any, states: int) -> tuple[int, int] | None:
     desc = getattr(env, "desc", None)
     if desc is None:
         desc = getattr(env, "options", {}).get("desc")
-    shape = getattr(env, "shape", None) if desc is None else (len(desc), len(desc[0]))
-    if shape is None or len(shape) != 2 or shape[0] * shape[1] != states:
+    shape: Any = getattr(env, "shape", None) if desc is None else (len(desc), len(desc[0]))
+    if np.ndim(shape) != 1 or len(shape) != 2 or shape[0] * shape[1] != states:
         return None
     return int(shape[0]), int(shape[1])
-
-
-def rows_of(outcomes: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Any, ...]]:
-    """Of states, actions and lists of their outcomes the rows of ``columns_of``."""
-    rows: list[tuple[Any, ...]] = []
-    for s, a, found in outcomes:
-        if not isinstance(found, Iterable):
-            raise TypeError(f"MDP: outcomes of state {s}, action {a} must be a list, got {describe(found)}")
-        for outcome in found:
-            if not isinstance(outcome, Sequence) or len(outcome) not in (3, 4):
-                raise ValueError(
-                    f"MDP: outcomes of state {s}, action {a} must be (probability, next state, reward), or "
-                    f"with whether it ends, got {outcome!r}"
-                )
-            rows.append((s, a, *outcome))
-    return rows
 
 
 def columns_of(rows: Iterable[tuple[Any, ...]]) -> Columns:
@@ -150,8 +134,8 @@ def columns_of(rows: Iterable[tuple[Any, ...]]) -> Columns:
         state,
         action,
         next_state,
-        reward,
-        probability,
+        reward.astype(np.float64),
+        probability.astype(np.float64),
         terminated.astype(np.bool_),
         None,
     )
@@ -182,7 +166,8 @@ def to_transitions(mdp: "MDP") -> dict[int, dict[int, list[tuple[float, int, flo
 
 def _mean_of(x: Floats, probability: Floats, entry: NDArray[np.int64], total: Floats) -> Floats:
     """Mean of ``x`` over the outcomes that make up each entry; of one, or of equals, it is exact."""
-    first = x[np.searchsorted(entry, np.arange(len(total)))]
+    first = likeliest(entry, probability, x, len(total))
     with np.errstate(invalid="ignore"):  # of infinities, which are refused later
-        spread = sums(entry, probability * np.where(x == first[entry], 0.0, x - first[entry]), len(total))
+        beyond = np.where((probability > 0) & (x != first[entry]), x - first[entry], 0.0)
+        spread = sums(entry, probability * beyond, len(total))
     return first + np.divide(spread, total, out=np.zeros_like(total), where=total > 0)

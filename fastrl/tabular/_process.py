@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
+from fastrl.tabular._check import TOLERANCE, array_of, renormalise
+from fastrl.tabular.bounds import SHARP, Blur
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -25,6 +27,8 @@ class Process:
     weight: Floats
     reward: Floats
     terminal: NDArray[np.bool_] | None
+    blur: Blur = SHARP
+    """How far weights and rewards are rounded."""
 
     @property
     def num_pairs(self) -> int:
@@ -40,20 +44,24 @@ class Process:
 def probabilities(op: str, mdp: "MDP", policy: Any) -> Floats:
     """[L]: how likely a policy takes each pair; ``policy`` is actions [S], or probabilities [L] or [S, A].
 
+    What it says of terminal states is not read. Probabilities of a dtype coarser than float64 may miss a sum
+    of 1 by its rounding, and are made to sum to 1.
+
     Raises:
         TypeError, ValueError: it is none of these, or takes an action that a state lacks.
     """
-    given = np.asarray(policy)
+    given = array_of(policy)
     states, actions, pairs = mdp.num_states, mdp.num_actions, mdp.num_pairs
     alive = np.ones(states, np.bool_) if mdp.terminal is None else ~mdp.terminal
+    acting = alive[mdp.state]
     if given.dtype.kind in "iu" and given.shape == (states,):
         chosen: Floats = (mdp.action == given[mdp.state]).astype(np.float64)
         wrong = alive & (np.bincount(mdp.state, chosen, states) != 1)
         if wrong.any():
             s = int(wrong.argmax())
             raise ValueError(f"{op}: policy must take an action of state {s}'s, got {given[s]}")
-        return chosen
-    if given.dtype.kind != "f" or given.shape not in ((pairs,), (states, actions)):
+        return np.where(acting, chosen, 0.0)
+    if given.dtype.kind not in "fiub" or given.shape not in ((pairs,), (states, actions)):
         raise TypeError(
             f"{op}: policy must be integers [S] = [{states}], or floats [L] = [{pairs}] or "
             f"[S, A] = [{states}, {actions}], got {describe(policy)}"
@@ -66,10 +74,13 @@ def probabilities(op: str, mdp: "MDP", policy: Any) -> Floats:
             s = int(np.flatnonzero(outside.any(axis=1) & alive)[0])
             raise ValueError(f"{op}: policy must take an action of state {s}'s, got {given[s]}")
         table = table[mdp.state, mdp.action]
+    table = np.where(acting, table, 0.0)
+    negative = np.bincount(mdp.state, ~(table >= 0), states) > 0
+    renormalise(given.dtype, table, mdp.state, states)
     sums = np.bincount(mdp.state, table, states)
-    wrong = alive & ~(np.abs(sums - 1) <= 1e-8)
-    if wrong.any() or not (table >= 0).all():
-        s = int((wrong | (np.bincount(mdp.state, ~(table >= 0), states) > 0)).argmax())
+    wrong = negative | (alive & ~(np.abs(sums - 1) <= TOLERANCE))
+    if wrong.any():
+        s = int(wrong.argmax())
         raise ValueError(f"{op}: policy must be >= 0 and sum to 1, got {sums[s]} in state {s}")
     return table
 
@@ -81,20 +92,27 @@ def of_policy(mdp: "MDP | Process", policy: Floats) -> Process:
     reward: Floats = np.bincount(mdp.state, np.where(policy > 0, policy * mdp.reward, 0.0), states).astype(
         float
     )
-    each = np.arange(states + 1, dtype=np.int64)
+    each, blur = np.arange(states + 1, dtype=np.int64), _blur(mdp, policy)
     if mdp.offset is None or mdp.next_state is None:
         weight = np.zeros((states, states))
         for pair in np.flatnonzero(policy):
             weight[mdp.state[pair]] += policy[pair] * mdp.weight[pair]
-        return Process(states, each, None, None, weight, reward, mdp.terminal)
+        return Process(states, each, None, None, weight, reward, mdp.terminal, blur)
     lengths = np.diff(mdp.offset)
     kept = np.repeat(policy > 0, lengths)
-    taken = policy > 0
-    weight = mdp.weight[kept]
-    weight *= np.repeat(policy[taken], lengths[taken])
-    counts = np.bincount(mdp.state, np.where(taken, lengths, 0), states)
+    weight = (mdp.weight * np.repeat(policy, lengths))[kept]
+    counts = np.bincount(mdp.state, np.where(policy > 0, lengths, 0), states)
     offset = np.concatenate([[0], np.cumsum(counts)]).astype(mdp.offset.dtype)
-    return Process(states, each, offset, mdp.next_state[kept], weight, reward, mdp.terminal)
+    return Process(states, each, offset, mdp.next_state[kept], weight, reward, mdp.terminal, blur)
+
+
+def _blur(mdp: "MDP | Process", policy: Floats) -> Blur:
+    """Of what ``policy`` [L] mixes; what it takes for sure is exact."""
+    mixed = (policy != 0) & (policy != 1)
+    if not mixed.any():
+        return SHARP
+    most = int(np.bincount(mdp.state[mixed]).max()) + 1  # a product, and sums
+    return Blur(most, float(np.abs(mdp.reward[mixed]).max()))
 
 
 def of_pairs(mdp: "MDP | Process", kept: NDArray[np.bool_], reward: Floats) -> Process:

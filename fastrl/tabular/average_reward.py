@@ -10,9 +10,12 @@ from fastrl.kernels.tabular import bellman
 from fastrl.tabular._chain import DIRECT_STATES, Chain, Policy, chain_of
 from fastrl.tabular._check import row_sums
 from fastrl.tabular._process import of_policy, probabilities
+from fastrl.tabular.bounds import UNIT, Blur, rounding
 from fastrl.tabular.mdp import MDP
 
 Floats = NDArray[np.float64]
+STALE = 10
+"""Sweeps without progress, where it is rounding that is left, until it is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,8 @@ class AverageReward:
     iterations: int
     """Sweeps done."""
     converged: bool
-    """Whether ``upper - lower <= eps``. If not, the optimal gain may depend on where one begins."""
+    """Whether ``upper - lower <= eps``. If not, the optimal gain may depend on where one begins, or
+    ``eps`` is less than rounding leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,8 @@ def average_reward(
 
     A ``step`` below 1 is the aperiodicity transform (section 8.5.4): it makes every chain aperiodic and
     changes neither gains nor policies. The bounds hold for every process, of whatever chains; they are
-    sure to meet where every policy has one recurrent class, or where each state can be reached from each.
+    sure to meet, but for rounding, which they include, where every policy has one recurrent class, or where
+    each state can be reached from each.
 
     Args:
         mdp: no terminal states, no discounts. Rows are read as if they summed to 1 exactly.
@@ -82,19 +87,29 @@ def average_reward(
     h, best = np.zeros(mdp.num_states), np.empty(mdp.num_states)
     choice = np.full(mdp.num_states, -1, np.int32)
     sweeps = bellman(mdp)
-    iterations = 0
+    iterations, narrowest, stale = 0, np.inf, 0
+    blur = Blur(sweeps.longest + 1)  # rows were divided by their sums
     for iterations in range(1, max_iter + 1):
         sweeps.backup(h, 1.0, best, choice, None, num_threads)
-        difference = best - h
-        lower, upper = float(difference.min()), float(difference.max())
-        if upper - lower <= eps or iterations == max_iter:
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference = best - h
+        low, high = float(difference.min()), float(difference.max())
+        if not np.isfinite([low, high]).all():
+            raise ValueError("average_reward: relative values must stay below 1.8e+308 on the way, got more")
+        slack = rounding(sweeps, float(np.abs(h).max()), blur) + 4 * UNIT * max(abs(low), abs(high))
+        lower, upper = low - slack, high + slack
+        stale = 0 if upper - lower < narrowest else stale + 1
+        narrowest = min(narrowest, upper - lower)
+        rounded = stale >= STALE and upper - lower <= 8 * slack
+        if upper - lower <= eps or rounded or iterations == max_iter:
             break
-        h = h + step * difference
-        h -= h[0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            h = h + step * difference
+            h -= h[0]
     policy = mdp.action[mdp.pair_offset[:-1] + choice]
     chain = chain_of(of_policy(mdp, probabilities("average_reward", mdp, policy)))
     return AverageReward(
-        gain=(lower + upper) / 2,
+        gain=lower / 2 + upper / 2,
         lower=lower,
         upper=upper,
         relative_value=h,

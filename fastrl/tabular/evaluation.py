@@ -1,5 +1,6 @@
 """Values of a policy: directly, by Krylov's method, or by sweeps; with certified bounds."""
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from fastrl.kernels.tabular import Bellman, PolicyIterator, bellman
 from fastrl.tabular._check import row_sums
 from fastrl.tabular._krylov import bicgstab
 from fastrl.tabular._process import Process, of_policy, probabilities
-from fastrl.tabular.bounds import certify, margins
+from fastrl.tabular.bounds import certify, error_of, is_total, margins, middle
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -74,7 +75,15 @@ def evaluate(
     require_positive("evaluate", "eps", eps)
     require_choice("evaluate", "method", method, METHODS)
     process = of_policy(mdp, probabilities("evaluate", mdp, policy))
-    return evaluate_process(process, float(gamma), eps, value, method, num_threads)
+    found = evaluate_process(process, float(gamma), eps, value, method, num_threads)
+    if not found.converged:
+        warnings.warn(
+            f"evaluate: values are proven within {error_of(found.value, found.lower, found.upper):.3g}, "
+            f"not within eps = {eps:g}: raise eps",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return found
 
 
 def evaluate_process(
@@ -87,7 +96,7 @@ def evaluate_process(
 ) -> Evaluation:
     """Values of a process with one pair a state."""
     of = bellman(process)
-    endless = gamma * of.mass[1] >= 1 - 1e-12
+    endless = is_total("evaluate", of, gamma)
     if endless:
         process = _ending(process, of)
         of = bellman(process)
@@ -104,7 +113,7 @@ def evaluate_process(
         found = _krylov(process, of, gamma, eps, value)
     else:
         return _iterative(process, of, gamma, eps, value, num_threads)
-    lower, upper, _ = certify(of, found, gamma, num_threads)
+    lower, upper, _ = certify(of, found, gamma, num_threads, process.blur)
     return _evaluation(process.terminal, lower, upper, eps, method)
 
 
@@ -113,8 +122,11 @@ def _evaluation(
 ) -> Evaluation:
     if terminal is not None:
         lower[terminal] = upper[terminal] = 0
-    converged = bool((upper - lower).max() <= 2 * eps)
-    return Evaluation(value=(lower + upper) / 2, lower=lower, upper=upper, method=method, converged=converged)
+    if np.isnan(lower).any() or np.isnan(upper).any():
+        raise ValueError("evaluate: values must stay below 1.8e+308 on the way, got more")
+    value = middle(lower, upper)
+    converged = error_of(value, lower, upper) <= eps
+    return Evaluation(value=value, lower=lower, upper=upper, method=method, converged=converged)
 
 
 def _system(process: Process, gamma: float) -> tuple[Floats, NDArray[np.bool_]]:
@@ -152,34 +164,39 @@ def _krylov(process: Process, of: Bellman, gamma: float, eps: float, value: Floa
     def product(x: Floats) -> Floats:
         return np.where(ends, x, x - gamma * of.expect(x))
 
+    right = np.where(ends, 0, process.reward)
     first = np.zeros(process.num_states) if value is None else np.where(ends, 0, value)
     factor = 1 - gamma * of.mass[1]
     wanted = 0.5 * eps * (factor if factor > 1e-9 else 1.0)
-    return bicgstab(product, np.where(ends, 0, process.reward), first, wanted)
+    unit = 2.0 ** max(int(np.frexp(np.abs([right, first]).max())[1]) - 1, -1000)  # for squares to stay floats
+    found = bicgstab(product, right / unit, first / unit, wanted / unit)
+    with np.errstate(over="ignore"):  # told by whoever bounds them
+        return found * unit
 
 
 def _iterative(
     process: Process, of: Bellman, gamma: float, eps: float, value: Floats | None, num_threads: int
 ) -> Evaluation:
-    iterator = PolicyIterator(of, gamma, value, None, num_threads)
+    iterator = PolicyIterator(of, gamma, value, num_threads)
     errors = [np.inf] * 4
     while True:
         low, high, _ = iterator.improve()
-        below, above = margins(of, low, high, gamma, iterator.size)
-        error = (above - below) / 2
+        found = margins(of, low, high, gamma, iterator.size, process.blur)
+        error = found.error
         errors.append(error)
-        if error <= eps or error > 0.5 * errors[-5]:
+        if not error > eps or error > 0.5 * errors[-5]:
             break
         if iterator.evaluate(0.5 * eps / error, 100)[1] > 0.1:
             break
-    next_value = iterator.next_value
     if error <= eps:
-        return _evaluation(process.terminal, next_value + below, next_value + above, eps, "iterative")
-    found, tolerance = iterator.value, 0.3 * eps * (1 - gamma * of.mass[1])
+        return _evaluation(process.terminal, *found.around(iterator.next_value), eps, "iterative")
+    value, tolerance = iterator.value, 0.3 * eps * (1 - gamma * of.mass[1])
+    if not np.isfinite(value).all():  # too long a step
+        value = np.zeros(process.num_states)
     for _ in range(6):
-        of.solve_components(found, gamma, tolerance, MOST_SWEEPS, False)
-        lower, upper, _ = certify(of, found, gamma, num_threads)
-        if (upper - lower).max() <= 2 * eps:
+        of.solve_components(value, gamma, tolerance, MOST_SWEEPS, False)
+        lower, upper, _ = certify(of, value, gamma, num_threads, process.blur)
+        if not error_of(middle(lower, upper), lower, upper) > eps:
             break
         tolerance /= 16
     return _evaluation(process.terminal, lower, upper, eps, "iterative")
@@ -215,11 +232,9 @@ def _bounded_by_steps(
     sure = np.isfinite(steps).all() and not (np.where(ends, 0, 1 + of.expect(steps) - steps) > 0).any()
     found = ending_value(process, of, 0.5 * eps / max(1.0, float(steps.max())), value, method)
     left = np.abs(np.where(ends, 0, process.reward + of.expect(found) - found)).max()
-    size = max(float(np.abs(found).max()), float(np.abs(process.reward).max()))
-    if not sure or not np.isfinite(left):
-        unknown = np.full(len(steps), np.inf)
-        return Evaluation(value=found, lower=-unknown, upper=unknown, method=method, converged=False)
-    slack = (left + 8 * (of.longest + 4) * 2.0**-53 * size) * steps
+    size = max(float(np.abs(found).max()), float(np.abs(process.reward).max()), process.blur.reward_size)
+    units = 8 * (of.longest + 4 + process.blur.roundings)
+    slack = (left + units * 2.0**-53 * size) * steps if sure else np.full(len(steps), np.inf)
     return _evaluation(process.terminal, found - slack, found + slack, eps, method)
 
 

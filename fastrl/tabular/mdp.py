@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
 from fastrl.tabular import _files, _matrices, _outcomes, _sampling
-from fastrl.tabular._check import check, distribution, mask, require_states
+from fastrl.tabular._check import check
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer[Any]]
@@ -27,8 +27,13 @@ class MDP:
 
         q(s, a) = r(s, a) + γ · Σ_k probability_k · discount_k · v(next_state_k)
 
-    Make one by the class methods, which check it; they copy no array that already has the dtype and the order
-    they need. Treat the arrays as constants.
+    Make one by the class methods, which check it. They copy no array, but masks, that already has the dtype
+    and the order they need, and keep read-only views. Numbers may come as floats, integers or bools, in
+    arrays or lists: what is not float64 becomes a float64 copy. Rows of probabilities that come as float32
+    sum to 1 within 2e-6, its rounding, and are divided by their sums; else they must within 1e-8.
+
+    Treat the arrays as constants. Planners check those that others can write into before each use, a pass
+    over them; not those that were read-only, and owned by no other array, when the process was made.
     """
 
     num_states: int
@@ -60,6 +65,8 @@ class MDP:
     """[S]: distribution of an episode's first state. None: not told."""
     grid: tuple[int, int] | None = None
     """Rows and columns where the states are the cells of a grid, row by row: for pictures."""
+    action_names: tuple[str, ...] | None = None
+    """[A]: what pictures call the actions where they are no moves. None: they may be."""
 
     @classmethod
     def from_dense(
@@ -76,8 +83,9 @@ class MDP:
         Args:
             probability: float64 [S, A, S], of the next state given state and action. C-contiguous is not
                 copied.
-            reward: float64 [S], [S, A], or [S, A, S] by next state.
-            terminal: bool [S], or indices of the terminal states.
+            reward: float64 [S], [S, A], or [S, A, S] by next state. In [S, A], -inf is an action that the
+                state lacks, as in QuantEcon: its probabilities mean nothing, and all others are copied.
+            terminal: bool [S], or indices of the terminal states, each once.
             discount: float64 [S, A, S] in [0, 1], a factor beside γ.
             initial: float64 [S], or the one state that episodes begin in.
 
@@ -85,27 +93,7 @@ class MDP:
             TypeError, ValueError: wrong dtypes or shapes, negative or NaN probabilities, a row that does not
                 sum to 1: the message names state, action and sum.
         """
-        _matrices.require_dense(probability)
-        states, actions = probability.shape[:2]
-        rows = np.ascontiguousarray(probability, np.float64).reshape(states * actions, states)
-        if discount is not None:
-            _matrices.require_shape("discount", discount, probability.shape)
-            discount = np.ascontiguousarray(discount, np.float64).reshape(rows.shape)
-        mean, by_outcome, variance = _matrices.dense_reward(reward, rows, (states, actions))
-        return check(
-            cls(
-                num_states=states,
-                pair_offset=np.arange(states + 1, dtype=np.int64) * actions,
-                action=np.tile(np.arange(actions, dtype=np.int64), states),
-                probability=rows,
-                reward=mean,
-                outcome_reward=by_outcome,
-                reward_variance=variance,
-                discount=discount,
-                terminal=mask("terminal", terminal, states),
-                initial=distribution(initial, states),
-            )
-        )
+        return check(_matrices.of_dense(cls, probability, reward, terminal, discount, initial))
 
     @classmethod
     def from_pairs(
@@ -124,13 +112,14 @@ class MDP:
 
         Args:
             probability: [L, S]: a SciPy sparse array or matrix, CSR in canonical order is not copied; or its
-                arrays (data, indices, indptr); or float64 [L, S].
-            reward: float64 [L]; or like ``probability``, by next state, with the same entries.
+                arrays (data, indices, indptr); or float64 [L, S]. Entries that a matrix has twice add up.
+            reward: float64 [L]; or like ``probability``, by next state: a matrix, 0 where it has no entry,
+                with none twice; or three arrays with the same indices and indptr.
             state: integers [L], not decreasing: the state of each pair.
             action: integers [L]: its action; no pair twice.
             num_states: S, where ``probability`` is three arrays.
-            terminal: bool [S], or indices of the terminal states.
-            discount: like ``probability``, with the same entries, in [0, 1]: a factor beside γ.
+            terminal: bool [S], or indices of the terminal states, each once.
+            discount: like ``reward`` by next state, in [0, 1]: a factor beside γ.
             initial: float64 [S], or the one state that episodes begin in.
 
         Raises:
@@ -151,10 +140,10 @@ class MDP:
         """Of one matrix [S, S] an action.
 
         Args:
-            probabilities: A SciPy sparse matrices or arrays, or float64 [S, S]. A row without entries, or of
-                zeros, is an action that its state lacks.
-            reward: float64 [S] or [S, A]; or A matrices [S, S] by next state.
-            terminal: bool [S], or indices of the terminal states.
+            probabilities: A SciPy sparse matrices or arrays, or float64 [S, S]; or [A, S, S], as in
+                MDPToolbox. A row without entries, or of zeros, is an action that its state lacks.
+            reward: float64 [S] or [S, A]; or A matrices [S, S] by next state, or [A, S, S].
+            terminal: bool [S], or indices of the terminal states, each once.
             initial: float64 [S], or the one state that episodes begin in.
 
         Raises:
@@ -193,7 +182,7 @@ class MDP:
             discount: float64 [K] in [0, 1], a factor beside γ; outcomes that agree in state, action and next
                 state keep its mean.
             num_states: S; None: one more than the largest state.
-            terminal: bool [S], or indices of the terminal states.
+            terminal: bool [S], or indices of the terminal states, each once.
             initial: float64 [S], or the one state that episodes begin in.
 
         Raises:
@@ -208,7 +197,8 @@ class MDP:
 
         Args:
             env: an environment that has ``P``, after ``unwrapped``; or ``P`` itself, by state and action a
-                list of (probability, next state, reward, terminated); or an environment with ``mdp()``.
+                list of (probability, next state, reward, terminated); or an environment with ``mdp()``, or
+                one of Gymnasium's that fastrl has compiled, as Blackjack-v1.
             initial: as in ``from_outcomes``; None: the environment's ``initial_state_distrib``.
 
         Raises:
@@ -234,14 +224,13 @@ class MDP:
             actions: the actions of a state; none for terminal ones.
             outcomes: of state and action: (probability, next state, reward), or with a fourth item that says
                 whether it ends the episode.
-            terminal: bool [S], or indices of the terminal states.
+            terminal: bool [S], or indices of the terminal states, each once.
             initial: float64 [S], or the one state that episodes begin in.
 
         Raises:
             TypeError, ValueError: as ``from_outcomes``.
         """
-        states = range(require_states(num_states))
-        rows = _outcomes.rows_of((s, a, outcomes(s, a)) for s in states for a in actions(s))
+        rows = [(s, a, *o) for s in range(num_states) for a in actions(s) for o in outcomes(s, a)]
         columns = _outcomes.columns_of(rows)
         return check(_outcomes.of_outcomes(cls, columns, num_states, terminal, initial))
 
@@ -274,7 +263,18 @@ class MDP:
     @cached_property
     def weight(self) -> Floats:
         """Like ``probability``: probability times discount, what a next state's value is multiplied by."""
-        return self.probability if self.discount is None else self.probability * self.discount
+        if self.discount is None:
+            return self.probability
+        product: Floats = self.probability * self.discount
+        product.flags.writeable = False
+        return product
+
+    @cached_property
+    def pairs_by_action(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Pairs sorted by state and action [L], their ``state * A + action`` [L], and A: to search in."""
+        order = np.lexsort((self.action, self.state))
+        width = self.num_actions
+        return order, self.state[order] * width + self.action[order], width
 
     def sample(
         self, state: Ints, action: Ints, rng: np.random.Generator
@@ -296,7 +296,7 @@ class MDP:
         return _sampling.sample(self, state, action, rng)
 
     def save(self, path: Path | str) -> Path:
-        """Writes one ``.npz`` file, without pickle; gives its path."""
+        """Writes one ``.npz`` file, without pickle, and missing folders; gives its path."""
         return _files.save(self, path)
 
     @classmethod
@@ -305,9 +305,9 @@ class MDP:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is damaged, or something else; the message names it.
+            ValueError: it is damaged, or something else, or its arrays do not fit; the message names it.
         """
-        return check(_files.load(cls, path))
+        return _files.load(cls, path)
 
     def row(self, pair: int) -> tuple[NDArray[np.int64], Floats]:
         """Next states and probabilities of a pair, those with a probability of 0 left out."""

@@ -30,10 +30,19 @@ def directions(mdp: MDP, policy: NDArray[np.int64]) -> NDArray[np.float64]:
         policy: int64 [S]: actions, any number in terminal states.
 
     Raises:
-        ValueError: a process without a grid, a policy of another shape.
+        ValueError: a process without a grid, or with one of another number of cells; a policy of another
+            shape, or with an action that its state lacks.
     """
+    middle, acting = _moves(mdp, policy)
+    return np.where(acting[:, None], middle[np.where(acting, policy, 0)], np.nan)
+
+
+def _moves(mdp: MDP, policy: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Direction of each action [A, 2], and the states [S] that some action leads out of."""
     if mdp.grid is None:
         raise ValueError("directions: mdp must have a grid, got None")
+    if mdp.grid[0] * mdp.grid[1] != mdp.num_states:
+        raise ValueError(f"directions: mdp must have a grid of {mdp.num_states} cells, got {mdp.grid}")
     require_array("directions", "policy", policy, np.int64, (mdp.num_states,), "[S]")
     cells = np.stack(np.divmod(np.arange(mdp.num_states), mdp.grid[1]), axis=1)
     acting = np.zeros(mdp.num_states, np.bool_)
@@ -42,6 +51,8 @@ def directions(mdp: MDP, policy: NDArray[np.int64]) -> NDArray[np.float64]:
         pairs = range(mdp.pair_offset[s], mdp.pair_offset[s + 1])
         if not pairs or (mdp.terminal is not None and mdp.terminal[s]):
             continue
+        if policy[s] not in mdp.action[pairs.start : pairs.stop]:
+            raise ValueError(f"directions: policy must take an action of state {s}'s, got {policy[s]}")
         moves = []
         for states, probability in map(mdp.row, pairs):
             acting[s] |= (states != s).any()
@@ -49,18 +60,44 @@ def directions(mdp: MDP, policy: NDArray[np.int64]) -> NDArray[np.float64]:
         for pair, move in zip(pairs, moves, strict=True):
             effects[mdp.action[pair]].append(move - np.mean(moves, axis=0))
     middle = np.array([np.median(moves, axis=0) if moves else (0.0, 0.0) for moves in effects])
-    return np.where(acting[:, None], np.clip(middle, -1, 1)[np.where(acting, policy, 0)], np.nan)
+    return np.clip(middle, -1, 1).reshape(-1, 2), acting
+
+
+def names(mdp: MDP, policy: NDArray[np.int64]) -> list[str] | None:
+    """What the policy's actions [S] are called where they are no moves, ``■`` where nothing is done; else
+    None.
+
+    Actions are no moves if the process has ``action_names``, or if two of them would be the same arrow: then
+    they are called by their numbers.
+
+    Args and Raises: as :func:`directions`.
+    """
+    middle, acting = _moves(mdp, policy)
+    called = mdp.action_names
+    if called is None:
+        shown = [arrow for arrow in map(_arrow, middle) if arrow != STAYS]
+        if len(set(shown)) == len(shown):
+            return None
+        called = tuple(map(str, range(mdp.num_actions)))
+    if len(called) < mdp.num_actions:
+        raise ValueError(f"names: mdp must have {mdp.num_actions} action_names, got {len(called)}")
+    return [called[a] if moves else ENDS for a, moves in zip(policy, acting, strict=True)]
 
 
 def arrows(mdp: MDP, policy: NDArray[np.int64]) -> list[str]:
     """The policy as text, a line for each row of the grid; ``■`` where nothing is done, ``·``: it stays.
+    Actions that are no moves are called as by :func:`names`.
 
     Args and Raises: as :func:`directions`.
     """
-    moves = directions(mdp, policy)
+    called = names(mdp, policy)
+    if called is None:
+        moves = directions(mdp, policy)
+        called = [ENDS if np.isnan(move).any() else _arrow(move) for move in moves]
     assert mdp.grid is not None
-    cells = [ENDS if np.isnan(move).any() else _arrow(move) for move in moves]
     rows, columns = mdp.grid
+    width = max(map(len, called))
+    cells = [cell.rjust(width) for cell in called]
     return [" ".join(cells[row * columns : (row + 1) * columns]) for row in range(rows)]
 
 
@@ -80,7 +117,8 @@ def require_format(out: Path) -> None:
 def draw(
     mdp: MDP, value: NDArray[np.float64], policy: NDArray[np.int64], out: Path | str, *, title: str = ""
 ) -> Path:
-    """Draw values as colours and numbers, and the policy as arrows, to a PNG, SVG or PDF file.
+    """Draw values as colours and numbers, and the policy as arrows or, where actions are no moves, by their
+    names, to a PNG, SVG or PDF file.
 
     Args:
         mdp: with a ``grid``.
@@ -95,13 +133,19 @@ def draw(
     out = Path(out)
     require_format(out)
     require_array("draw", "value", value, np.float64, (mdp.num_states,), "[S]")
-    figure = _figure(mdp, value, directions(mdp, policy), title)
+    figure = _figure(mdp, value, directions(mdp, policy), names(mdp, policy), title)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150)
     return out
 
 
-def _figure(mdp: MDP, value: NDArray[np.float64], moves: NDArray[np.float64], title: str) -> "Figure":
+def _figure(
+    mdp: MDP,
+    value: NDArray[np.float64],
+    moves: NDArray[np.float64],
+    called: list[str] | None,
+    title: str,
+) -> "Figure":
     from matplotlib.figure import Figure
 
     assert mdp.grid is not None
@@ -117,18 +161,20 @@ def _figure(mdp: MDP, value: NDArray[np.float64], moves: NDArray[np.float64], ti
     colours = np.where(light, "black", "white")
     numbers = size >= 0.5
     length = np.hypot(moves[:, 0], moves[:, 1])
-    shown = length > 1e-9  # NaN is not
+    shown = (length > 1e-9) & (called is None)  # NaN is not
     step = 0.3 * moves[shown] / length[shown, None]
     axes.quiver(
         column[shown] - step[:, 1] / 2, row[shown] + 0.15 * numbers - step[:, 0] / 2, step[:, 1], step[:, 0],
         color=colours[shown], angles="xy", scale_units="xy", scale=1,
         width=0.05 * size / figure.get_figwidth(),
     )  # fmt: skip
-    if numbers:
-        told = np.where(np.abs(value) < 1e-6 * np.abs(value).max(), 0.0, value)  # as planners' eps has it
-        for s in range(mdp.num_states):
-            axes.text(column[s], row[s] - 0.25, f"{told[s]:.3g}", ha="center", va="center",
-                      color=colours[s], fontsize="small")  # fmt: skip
+    told = np.where(np.abs(value) < 1e-6 * np.abs(value).max(), 0.0, value)  # as planners' eps has it
+    for s in range(mdp.num_states):
+        middle = {"ha": "center", "va": "center", "color": colours[s]}
+        if numbers:
+            axes.text(column[s], row[s] - 0.25, f"{told[s]:.3g}", fontsize="small", **middle)
+        if called is not None and size >= 0.25:
+            axes.text(column[s], row[s] + 0.15 * numbers, called[s], fontsize=24 * size, **middle)
     axes.set_xticks([])
     axes.set_yticks([])
     if title:

@@ -10,7 +10,7 @@ from fastrl.kernels._check import require_choice
 from fastrl.kernels.tabular import PolicyIterator
 from fastrl.tabular._process import of_policy, probabilities
 from fastrl.tabular._run import Callback, Run, Stopped, first_value
-from fastrl.tabular.bounds import Bounds, certify, margins
+from fastrl.tabular.bounds import Bounds, certify, error_of, margins, middle
 from fastrl.tabular.evaluation import evaluate_process
 from fastrl.tabular.solution import Solution
 from fastrl.tabular.total import Total
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 MAX_ITER = 100_000
+STALE = 10
+"""Iterations without progress, where it is rounding that is left, until it is given up."""
 PATIENCE = 30
 """Sweeps of a policy that should divide the spread of changes by ten, for states to be well mixed."""
 
@@ -89,11 +91,12 @@ def solve(
             raise ValueError("solve: value and policy must not both be given")
         process = of_policy(mdp, given)
         start = evaluate_process(process, run.gamma, max(eps, 1e-9)).value
+        if not np.isfinite(start).all():
+            raise run.overflow()
     if mdp.terminal is not None and mdp.terminal.all():
         nothing = np.zeros(mdp.num_states)
         return run.solution(nothing, nothing.copy(), np.full(mdp.num_states, -1, np.int32), method)
-    endless = run.gamma * run.of.mass[1] >= 1 - 1e-12
-    if endless:
+    if run.total:
         return _total(run, start, method)
     return _PLANNERS.get(method, _auto)(run, start)
 
@@ -115,7 +118,7 @@ def _total(run: Run, start: Floats | None, method: str) -> Solution:
 
 
 def _auto(run: Run, start: Floats | None) -> Solution:
-    iterator = PolicyIterator(run.of, run.gamma, start, None, run.num_threads)
+    iterator = PolicyIterator(run.of, run.gamma, start, run.num_threads)
     solution = _improving(run, iterator, _adaptive, "auto: modified policy iteration", give_up=True)
     if solution is not None:
         return solution
@@ -149,33 +152,34 @@ def _improving(
     while True:
         low, high, switched = iterator.improve()
         run.iterations += 1
-        below, above = margins(run.of, low, high, run.gamma, iterator.size)
-        error = (above - below) / 2
+        found = margins(run.of, low, high, run.gamma, iterator.size)
+        error = found.error
+        if give_up and np.isnan(error):
+            return None
         errors.append(error)
         try:
             run.note(error, switched)
         except Stopped:
             break
-        if error <= run.eps:
+        if error <= run.eps or (run.stale >= STALE and run.is_rounding(error, iterator.size)):
             break
-        if give_up and error > 0.5 * errors[-5]:
+        if give_up and error > 0.5 * errors[-5] and not run.is_rounding(error, iterator.size):
             return None
         quick = evaluate(run, iterator, 0.5 * run.eps / error, switched)
-        if give_up and not quick:
+        if give_up and not quick and not run.is_rounding(error, iterator.size):
             return None
-    next_value = iterator.next_value
-    return run.solution(next_value + below, next_value + above, iterator.choice, method)
+    return run.solution(*found.around(iterator.next_value), iterator.choice, method)
 
 
 def _value_iteration(run: Run, start: Floats | None) -> Solution:
-    iterator = PolicyIterator(run.of, run.gamma, start, None, run.num_threads)
+    iterator = PolicyIterator(run.of, run.gamma, start, run.num_threads)
     solution = _improving(run, iterator, _accept, "value iteration")
     assert solution is not None
     return solution
 
 
 def _modified_policy_iteration(run: Run, start: Floats | None) -> Solution:
-    iterator = PolicyIterator(run.of, run.gamma, start, None, run.num_threads)
+    iterator = PolicyIterator(run.of, run.gamma, start, run.num_threads)
     solution = _improving(run, iterator, _adaptive, "modified policy iteration")
     assert solution is not None
     return solution
@@ -190,8 +194,8 @@ def _policy_iteration(run: Run, start: Floats | None) -> Solution:
     while True:
         low, high, switched = run.of.backup(value, run.gamma, next_value, choice, None, run.num_threads)
         run.iterations += 1
-        below, above = margins(run.of, low, high, run.gamma, float(np.abs(value).max()))
-        error = (above - below) / 2
+        found = margins(run.of, low, high, run.gamma, float(np.abs(value).max()))
+        error = found.error
         try:
             run.note(error, switched)
         except Stopped:
@@ -205,7 +209,7 @@ def _policy_iteration(run: Run, start: Floats | None) -> Solution:
         alive = choice >= 0
         taken[mdp.pair_offset[:-1][alive] + choice[alive]] = 1
         value = evaluate_process(of_policy(mdp, taken), run.gamma, run.eps / 4, value).value
-    return run.solution(next_value + below, next_value + above, choice, "policy iteration")
+    return run.solution(*found.around(next_value), choice, "policy iteration")
 
 
 Sweeps = Callable[[Run, Floats, float, bool], float]
@@ -266,17 +270,19 @@ def _sweeping(
     for _ in range(12):
         done = sweeps(run, value, tolerance, pessimistic)
         if not np.isfinite(value).all():
-            raise ValueError("solve: values must be finite: rewards are too large")
+            raise run.overflow()
         lower, upper, chosen = certified(value)
+        if np.isnan(lower).any() or np.isnan(upper).any():
+            raise run.overflow()
         run.iterations += done + 1
         switched = int((choice != chosen).sum())
         choice = chosen
-        error = float((upper - lower).max() / 2)
+        error = error_of(middle(lower, upper), lower, upper)
         try:
             run.note(error, switched)
         except Stopped:
             break
-        if error <= run.eps:
+        if error <= run.eps or (run.stale > 1 and run.is_rounding(error, float(np.abs(value).max()))):
             break
         pessimistic = False
         tolerance /= 16

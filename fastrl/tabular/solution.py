@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels.tabular import backup
+from fastrl.tabular.bounds import error_of
 
 if TYPE_CHECKING:
     from fastrl.tabular.mdp import MDP
@@ -70,7 +71,7 @@ class Solution:
     @property
     def error(self) -> float:
         """``value`` is within this of V*."""
-        return float((self.upper - self.lower).max() / 2)
+        return error_of(self.value, self.lower, self.upper)
 
     @cached_property
     def q(self) -> Floats:
@@ -106,10 +107,14 @@ class Solution:
             kept &= ~self.mdp.terminal[self.mdp.state]
         return kept
 
-    def save(self, path: str | Path) -> None:
-        """Write values, bounds, policy and q as arrays of an ``.npz`` file, without pickle."""
+    def save(self, path: str | Path) -> Path:
+        """Write values, bounds, policy and q as arrays of an ``.npz`` file, without pickle, and missing
+        folders; gives its path.
+        """
         facts: dict[str, Any] = {"gamma": self.gamma, "method": self.method, "iterations": self.iterations}
-        with Path(path).open("wb") as file:  # a name would be given another ending
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:  # a name would be given another ending
             np.savez_compressed(
                 file,
                 value=self.value,
@@ -120,3 +125,4 @@ class Solution:
                 converged=self.converged,
                 **facts,
             )
+        return target

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import exp
+from math import exp, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrl.tabular._check import seal
 from fastrl.tabular.layouts import DYNA_MAZE, maze_cells
 from fastrl.tabular.mdp import MDP
 
@@ -144,7 +145,8 @@ def jacks_car_rental(
     """Jack's car rental of Sutton and Barto (2018), example 4.2, with whole Poisson distributions.
 
     A state is ``cars at the first location * (max_cars + 1) + cars at the second``, at the end of a day;
-    action ``a`` moves ``a - max_moves`` cars from the first to the second overnight, as many as there are.
+    action ``a`` moves ``a - max_moves`` cars from the first to the second overnight, as many as there are;
+    ``action_names`` are these numbers of cars.
     Cars beyond ``max_cars`` leave the problem. A car returned can be rented the next day.
 
     Args:
@@ -154,7 +156,18 @@ def jacks_car_rental(
         move_cost: of a car moved.
         requests: mean of the requests at each location, a day.
         returns: mean of the returns.
+
+    Raises:
+        ValueError: fewer than no cars or moves; means that are negative or too large for float64, or not of
+            two locations; ``rental`` or ``move_cost`` that is not finite.
     """
+    if max_cars < 0 or max_moves < 0:
+        raise ValueError(f"jacks_car_rental: max_cars, max_moves must be >= 0, got {max_cars}, {max_moves}")
+    for name, means in (("requests", requests), ("returns", returns)):
+        if len(means) != 2 or not all(0 <= mean <= 700 for mean in means):  # exp(-700) is above 0
+            raise ValueError(f"jacks_car_rental: {name} must be two means in [0, 700], got {means}")
+    if not (isfinite(rental) and isfinite(move_cost)):
+        raise ValueError(f"jacks_car_rental: prices must be finite, got {rental}, {move_cost}")
     each = max_cars + 1
     days = [_rental_day(max_cars, *means) for means in zip(requests, returns, strict=True)]
     after, rented = zip(*days, strict=True)
@@ -166,7 +179,10 @@ def jacks_car_rental(
     two = np.minimum(second[state] + moved[action], max_cars)
     probability = (after[0][one][:, :, None] * after[1][two][:, None, :]).reshape(len(state), each * each)
     reward = rental * (rented[0][one] + rented[1][two]) - move_cost * abs(moved[action])
-    return replace(MDP.from_pairs(probability, reward, state=state, action=action), grid=(each, each))
+    seal(probability, reward)
+    mdp = MDP.from_pairs(probability, reward, state=state, action=action)
+    called = tuple(f"{cars:+d}" if cars else "0" for cars in moved.tolist()[: mdp.num_actions])
+    return replace(mdp, grid=(each, each), action_names=called)
 
 
 def _rental_day(
@@ -245,9 +261,12 @@ def garnet(states: int, actions: int, branching: int, *, seed: int = 0) -> MDP:
     probability = np.diff(cuts, prepend=0.0, append=1.0)
     index = np.int32 if pairs * branching < 2**31 else np.int64
     offset = np.arange(0, pairs * branching + 1, branching, dtype=index)
+    arrays = (probability.ravel(), followers.astype(index).ravel(), offset)
+    reward = rng.normal(size=pairs)
+    seal(*arrays, reward)
     return MDP.from_pairs(
-        (probability.ravel(), followers.astype(index).ravel(), offset),
-        rng.normal(size=pairs),
+        arrays,
+        reward,
         num_states=states,
         state=np.repeat(np.arange(states), actions),
         action=np.tile(np.arange(actions), states),

@@ -40,6 +40,7 @@ class Arguments:
             raise TypeError(f"{self.op}: {name} must be a {dtype} {kind} {dims}, got {describe(x)}")
         if dtype_of(x) != dtype:
             raise TypeError(f"{rule}, got {describe(x)}")
+        require_dense(self.op, name, x)
         for letters in (form.strip("[] ").split(", ") for form in dims.split(" or ")):
             if len(letters) == len(x.shape):
                 break
@@ -160,6 +161,18 @@ def require_number(op: str, name: str, x: Any) -> None:
         raise ValueError(f"{op}: {name} must be a number that a float holds, got int")
 
 
+def require_dense(op: str, name: str, x: Any) -> None:
+    """Raise TypeError where ``x`` is a sparse tensor."""
+    if is_tensor(x) and str(x.layout) != "torch.strided":
+        raise TypeError(f"{op}: {name} must be a dense tensor, got one of layout {x.layout}")
+
+
+def require_flag(op: str, name: str, x: Any) -> None:
+    """Raise TypeError unless ``x`` is True or False."""
+    if not isinstance(x, bool | np.bool_):
+        raise TypeError(f"{op}: {name} must be True or False, got {describe(x)}")
+
+
 def require_scale(op: str, scale: Any) -> None:
     """Raise unless ``scale`` is None or a number that float32 gradients can be scaled by, and back."""
     if scale is None:
@@ -266,6 +279,7 @@ def require_c51_loss(
         following.array("next_selector", next_selector, "float32", dims)
     require_bellman(check, reward, discount, terminated, gamma, "float32")
     require_support(op, support, v_min, v_max, check.sizes["N"])
+    require_flag(op, "kl", kl)
     require_scale(op, scale)
     inputs = (logits, action, next_logits, reward, discount, terminated, next_selector)
     require_pair(check, out, "d_logits", "[B, A, N]" if several else "[B, N]", inputs)
@@ -322,6 +336,7 @@ def require_expectation(x: Any, support: Any, v_min: Any, v_max: Any, logits: An
     check = Arguments("expectation", x)
     check.array("x", x, "float32", "[B, N]")
     require_support("expectation", support, v_min, v_max, check.sizes["N"])
+    require_flag("expectation", "logits", logits)
 
 
 def require_hl_gauss(x: Any, support: Any, v_min: Any, v_max: Any, atoms: Any, sigma: Any) -> None:
@@ -345,8 +360,10 @@ def require_values(op: str, x: Any, support: Any, v_min: Any, v_max: Any, atoms:
         ValueError: anything else is wrong.
     """
     Arguments(op, x).array("x", x, "float32", "[B]")
-    if support is None and (isinstance(atoms, bool) or not isinstance(atoms, int | np.integer)):
-        raise TypeError(f"{op}: atoms must be an integer with v_min and v_max, got {describe(atoms)}")
+    whole = isinstance(atoms, int | np.integer) and not isinstance(atoms, bool)
+    if not whole and (support is None or atoms is not None):
+        rule = "an integer with v_min and v_max" if support is None else "an integer or None"
+        raise TypeError(f"{op}: atoms must be {rule}, got {describe(atoms)}")
     if support is None and atoms > 2**31:
         raise ValueError(f"{op}: atoms must be at most 2**31, got {atoms}")
     require_support(op, support, v_min, v_max, atoms)

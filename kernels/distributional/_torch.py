@@ -72,8 +72,10 @@ def expectation(x: Tensor, support: Any, v_min: Any, v_max: Any, logits: bool, b
     return _direct["expectation"].apply(*arguments, backend)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def one_atom(x: Tensor, v_min: Any, v_max: Any, atoms: Any) -> tuple[Any, Any]:
+def one_atom(x: Tensor, v_min: Any, v_max: Any, atoms: Any, backend: str | None) -> tuple[Any, Any]:
     """Rows of two atoms with all mass on the first, and atoms to project on where they are evenly spaced."""
+    if not _traced(x):
+        resolve("distributional", "c51_project", x.device.type, backend, "two_hot")
     if torch.is_grad_enabled() and x.requires_grad:
         raise ValueError("two_hot: x must not require a gradient, which would be lost: detach it")
     one = x.new_zeros((x.shape[0], 2))

@@ -179,7 +179,11 @@ def hl_gauss(
     z = atoms_of(support, v_min, v_max, atoms)
     edges = np.concatenate([[1.5 * z[0] - 0.5 * z[1]], 0.5 * (z[1:] + z[:-1]), [1.5 * z[-1] - 0.5 * z[-2]]])
     mean = np.clip(x.astype(np.float64), edges[0], edges[-1])
-    u = (edges - mean[:, None]) / (sigma * np.sqrt(2.0))
+    deviation = np.clip(
+        float(sigma), 1e-300, 1e4 * (edges[-1] - edges[0])
+    )  # beyond, nothing changes but rounding
+    with np.errstate(over="ignore"):
+        u = (edges - mean[:, None]) / (deviation * np.sqrt(2.0))
     # differences of the tail's erfc on either side, as those of values near 1 would lose their digits
     right, left = (np.vectorize(erfc, otypes=[float])(side) for side in (u, -u))
     mass = np.where(u[:, :-1] > 0, right[:, :-1] - right[:, 1:], left[:, 1:] - left[:, :-1])

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastrl.kernels._check import describe
 from fastrl.kernels._dispatch import is_tensor, resolve
-from fastrl.kernels.distributional._check import require_values
+from fastrl.kernels.distributional._check import require_dense, require_values
 from fastrl.kernels.distributional.c51 import c51_project
 from fastrl.kernels.distributional.reference import atoms_of
 
@@ -45,14 +45,16 @@ def expectation(
     shape = getattr(x, "shape", None)
     if not shape:
         raise TypeError(f"expectation: x must be float32 [..., N], got {describe(x)}")
+    if len(shape) != 2:
+        require_dense("expectation", "x", x)  # which cannot be reshaped
     rows = x if len(shape) == 2 else x.reshape(-1, shape[-1]) if shape[-1] else x[..., None]
     if is_tensor(x):
         from fastrl.kernels.distributional import _torch
 
-        result = _torch.expectation(rows, support, v_min, v_max, bool(logits), backend)
+        result = _torch.expectation(rows, support, v_min, v_max, logits, backend)
     else:
         kernel = resolve("distributional", "expectation", "cpu", backend)
-        result = kernel(rows, support, v_min, v_max, bool(logits))
+        result = kernel(rows, support, v_min, v_max, logits)
     return result if len(shape) == 2 else result.reshape(shape[:-1])
 
 
@@ -90,8 +92,9 @@ def two_hot(
     if is_tensor(x):
         from fastrl.kernels.distributional import _torch
 
-        one, evenly = _torch.one_atom(x, v_min, v_max, atoms)
+        one, evenly = _torch.one_atom(x, v_min, v_max, atoms, backend)
     else:
+        resolve("distributional", "c51_project", "cpu", backend, "two_hot")  # to refuse in its own name
         one, evenly = np.ones((len(x), 2), np.float32), None
         one[:, 1] = 0
         if support is None:
@@ -119,7 +122,8 @@ def hl_gauss(
 
     Args:
         x: float32 [B].
-        sigma: σ > 0, in the unit of x. The paper takes 0.75 of a bin's width.
+        sigma: σ > 0, in the unit of x. The paper takes 0.75 of a bin's width. From 1e4 times e_N - e_0 on it
+            makes no difference: each bin has its part of the range.
         support: float32 or float64 [N], the centres of the bins, increasing; or instead of it
         v_min: the first centre and
         v_max: the last of

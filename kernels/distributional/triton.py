@@ -88,7 +88,7 @@ def c51_project_kernel(  # type: ignore[no-untyped-def]
         finite &= p - p == 0.0
         land = start + slope * (tl.load(source + i) - first).to(real)
         total += p[:, None] * _share(land[:, None], low, high, z, before, after)
-    j = tl.arange(0, BLOCK_M)[None, :]
+    j = tl.arange(0, BLOCK_M)[None, :].to(tl.int64)
     result = tl.where(finite[:, None], total, float("nan"))
     tl.store(out + b[:, None] * out_b + j * out_m, result, mask=within[:, None] & (j < M))
 
@@ -213,13 +213,15 @@ def expectation_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def hl_gauss_kernel(  # type: ignore[no-untyped-def]
-    x, x_b, edges, out, B, N, inverse: tl.float64, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr
+    x, x_b, edges, out, B, N, sigma: tl.float64, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr
 ):  # fmt: skip
     """Histograms of BLOCK_B values, in float64: differences of values near 1 lose digits."""
     b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)
     i = tl.arange(0, BLOCK_N)[None, :]
     value = tl.load(x + b * x_b, mask=b < B, other=0.0).to(tl.float64)[:, None]
     first, last = tl.load(edges), tl.load(edges + N)
+    within = 1e4 * (last - first)
+    inverse = 0.7071067811865476 / tl.where(sigma < 1e-300, 1e-300, tl.where(sigma > within, within, sigma))
     mean = tl.where(value < first, first, tl.where(value > last, last, value))
     low = tl.math.erf((tl.load(edges + i, mask=i < N, other=0.0) - mean) * inverse)
     high = tl.math.erf((tl.load(edges + i + 1, mask=i < N, other=0.0) - mean) * inverse)
@@ -349,7 +351,7 @@ def hl_gauss(x: Any, support: Any, v_min: Any, v_max: Any, atoms: int | None, si
     if batch:
         with torch.cuda.device_of(values):
             hl_gauss_kernel[(triton.cdiv(batch, block_b),)](
-                values, values.stride(0), edges, result, batch, n, 0.5**0.5 / float(sigma),
+                values, values.stride(0), edges, result, batch, n, float(sigma),
                 BLOCK_B=block_b, BLOCK_N=block_n, enable_fp_fusion=True,
             )  # fmt: skip
     return _like(x, result)

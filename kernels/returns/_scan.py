@@ -33,6 +33,15 @@ def _last_row(x, row, BLOCK_T: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _tile(B, BLOCK_T: tl.constexpr, BLOCK_B: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Steps and columns of a program; along one axis of the grid, as the others end at 65,535 programs."""
+    columns = tl.cdiv(B, BLOCK_B)
+    t = (tl.program_id(0) // columns).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
+    b = (tl.program_id(0) % columns).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
+    return t[:, None], b[None, :]
+
+
+@triton.jit
 def scan_kernel(  # type: ignore[no-untyped-def]
     x0, x0_t, x0_b,
     x1, x1_t, x1_b,
@@ -153,8 +162,7 @@ def vtrace_advantage_kernel(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """V-trace's advantages from its targets; x0 to x3 are log_rho, reward, value, next_value."""
     real = out.dtype.element_ty
-    t = (tl.program_id(1) * BLOCK_T + tl.arange(0, BLOCK_T)).to(tl.int64)[:, None]
-    b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[None, :]
+    t, b = _tile(B, BLOCK_T, BLOCK_B)
     inside = (t < T) & (b < B)
     more = inside & (t < T - 1)
     ended = _at(terminated, terminated_t, terminated_b, t, b, inside) != 0
@@ -186,8 +194,7 @@ def n_step_kernel(  # type: ignore[no-untyped-def]
     """n-step returns: each from the end of its window; x0 and x1 are reward and next_value."""
     real = out.dtype.element_ty
     gamma = tl.cast(gamma, real)
-    t = (tl.program_id(1) * BLOCK_T + tl.arange(0, BLOCK_T)).to(tl.int64)[:, None]
-    b = (tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[None, :]
+    t, b = _tile(B, BLOCK_T, BLOCK_B)
     inside = (t < T) & (b < B)
     y = tl.zeros([BLOCK_T, BLOCK_B], dtype=real)
     for behind in range(0, N):

@@ -7,6 +7,7 @@ derivatives are right too.
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,8 @@ def call(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None
         or type(arrays[0]) is not Tensor
         or torch._C._len_torch_dispatch_stack() > 0
     ):
+        if torch.compiler.is_compiling():
+            _require_traceable(op, options)
         require(op, arrays, out, options)
         numbers, factors = _split(op, options)
         result = _operators[op](*arrays, *factors, *numbers, backend)
@@ -44,6 +47,14 @@ def call(op: str, arrays: Arrays, out: Any, options: Arrays, backend: str | None
         require(op, arrays, out, options)
         return _Differentiable.apply(op, backend, options, *arrays)  # type: ignore[no-untyped-call]
     return _run(op, arrays, out, options, backend)
+
+
+def _require_traceable(op: str, options: Arrays) -> None:
+    """Raise where an option is a number only when the graph runs, as NumPy's scalars are to Dynamo."""
+    for name, x in zip(OPS[op].options, options, strict=True):
+        if isinstance(x, np.ndarray | Tensor) and x.ndim == 0:
+            rule = "a number of Python's under torch.compile"
+            raise TypeError(f"{op}: {name} must be {rule}, got one of no dimensions: pass float({name})")
 
 
 def _require_gradients(op: str, arrays: Arrays, out: Any, options: Arrays) -> bool:

@@ -122,7 +122,8 @@ def n_step(
         G_t = Σ_{k < m} γ^k · reward_{t+k} + γ^m · (1 - terminated_{t+m-1}) · next_value_{t+m-1}
 
     with m the least of n, the steps to the episode's last one, and the steps to the last row: at a truncation
-    the value counts, with the exponent of the steps really taken. On the CPU the time does not depend on n.
+    the value counts, with the exponent of the steps really taken. On the CPU the time does not depend on n
+    beyond n = 5, and is shorter below.
 
     Args:
         reward: float32 or float64 [T, B], received by step t.
@@ -144,7 +145,7 @@ def n_step(
             requires grad while grad mode is on; an ``out`` that cannot be written.
         NotImplementedError: no backend runs on this device.
 
-    Source: Sutton and Barto 2018, Reinforcement Learning, eq. 7.1; the sums by running sums over blocks of n,
-    van Herk 1992.
+    Source: Sutton and Barto 2018, Reinforcement Learning, eq. 7.1; where n > 5, by running sums over blocks
+    of n, van Herk 1992.
     """
     return call("n_step", (reward, next_value, terminated, truncated, mask), out, (gamma, n), backend)

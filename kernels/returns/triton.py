@@ -82,7 +82,7 @@ def _launch(op: str, given: dict[str, Tensor], numbers: dict[str, Any], out: lis
     if op == "discounted" and "next_value" not in given:
         reals.append(reals[0])  # in its place, not read
     gamma = 0.0 if "gamma" in given else float(numbers["gamma"])
-    by_tiles = (columns, triton.cdiv(steps, block_t))
+    by_tiles = (columns * triton.cdiv(steps, block_t),)
     if op == "n_step":
         views = _views(*reals, *flags, *out)
         n_step_kernel[by_tiles](*views, gamma, min(numbers["n"], steps), steps, batch, **tile)

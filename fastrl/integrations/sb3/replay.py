@@ -48,6 +48,8 @@ class ReplayBuffer(buffers.ReplayBuffer):
         MemoryError: it does not fit in memory.
     """
 
+    _options: Mapping[str, Any] | None = None  # of priorities
+
     def __init__(
         self,
         buffer_size: int,
@@ -62,42 +64,28 @@ class ReplayBuffer(buffers.ReplayBuffer):
         gamma: float = 0.99,
         frame_stack: bool | None = None,
     ) -> None:
-        self._make(
-            (buffer_size, observation_space, action_space, device, n_envs),
-            (optimize_memory_usage, handle_timeout_termination),
-            (n_steps, gamma, frame_stack),
-            None,
-        )
-
-    def _make(
-        self,
-        arguments: tuple[Any, ...],
-        flags: tuple[bool, bool],
-        rest: tuple[int, float, bool | None],
-        options: Mapping[str, Any] | None,
-    ) -> None:
-        buffer_size, observation_space, action_space, device, n_envs = arguments
         op = type(self).__name__
         for name, number in (("buffer_size", buffer_size), ("n_envs", n_envs)):
             if not number >= 1:
                 raise ValueError(f"{op}: {name} must be >= 1, got {number}")
         buffers.BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
-        self.optimize_memory_usage, self.handle_timeout_termination = flags
-        self.n_steps, self.gamma, frame_stack = rest
-        require_unit(op, "gamma", self.gamma)
+        self.optimize_memory_usage = optimize_memory_usage
+        self.handle_timeout_termination = handle_timeout_termination
+        self.n_steps, self.gamma = n_steps, gamma
+        require_unit(op, "gamma", gamma)
         self.transitions = Transitions(
             op,
             self.buffer_size,
             observation_space,
             action_space,
             n_envs,
-            share=self.optimize_memory_usage,
+            share=optimize_memory_usage,
             frame_stack=frame_stack,
-            timeouts=self.handle_timeout_termination,
-            n_steps=self.n_steps,
-            gamma=self.gamma,
-            options=options,
+            timeouts=handle_timeout_termination,
+            n_steps=n_steps,
+            gamma=gamma,
+            options=self._options,
         )
 
     def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: Any) -> None:
@@ -176,10 +164,12 @@ class _LastDones:
 class DictReplayBuffer(ReplayBuffer, buffers.DictReplayBuffer):
     """``stable_baselines3.common.buffers.DictReplayBuffer`` as :class:`ReplayBuffer` is to SB3's."""
 
-    def _make(self, arguments: tuple[Any, ...], *rest: Any) -> None:
-        if not isinstance(arguments[1], spaces.Dict):
-            raise ValueError(f"DictReplayBuffer: observation_space must be a Dict, got {arguments[1]}")
-        super()._make(arguments, *rest)
+    def __init__(
+        self, buffer_size: int, observation_space: spaces.Space[Any], *rest: Any, **options: Any
+    ) -> None:
+        if not isinstance(observation_space, spaces.Dict):
+            raise ValueError(f"DictReplayBuffer: observation_space must be a Dict, got {observation_space}")
+        super().__init__(buffer_size, observation_space, *rest, **options)
 
 
 class PrioritizedSamples(NamedTuple):
@@ -232,12 +222,18 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         require_unit(type(self).__name__, "beta", beta)
         if seed is None:
             seed = int(np.random.randint(2**31))  # noqa: NPY002
-        self.beta = beta
-        self._make(
-            (buffer_size, observation_space, action_space, device, n_envs),
-            (optimize_memory_usage, handle_timeout_termination),
-            (n_steps, gamma, frame_stack),
-            {"alpha": alpha, "eps": eps, "seed": seed},
+        self.beta, self._options = beta, {"alpha": alpha, "eps": eps, "seed": seed}
+        super().__init__(
+            buffer_size,
+            observation_space,
+            action_space,
+            device,
+            n_envs,
+            optimize_memory_usage,
+            handle_timeout_termination,
+            n_steps=n_steps,
+            gamma=gamma,
+            frame_stack=frame_stack,
         )
 
     def sample(self, batch_size: int, env: VecNormalize | None = None, beta: float | None = None) -> Any:
