@@ -276,3 +276,20 @@ def test_max_iter_returns_what_is_proven(method):
     expected = solve(lake, 1.0, eps=1e-11).value
     assert (short.lower <= expected + 1e-11).all()
     assert (expected <= short.upper + 1e-11).all()
+
+
+@pytest.mark.parametrize("method", ["direct", "krylov"])
+def test_steps_beyond_all_numbers_prove_nothing(method):
+    """2^1100 of them: at each state back to the first, or on, with even chances."""
+    n = 1100
+    states = np.arange(n)
+    to = np.stack([np.zeros(n, int), states + 1], axis=1).ravel()
+    mdp = MDP.from_outcomes(
+        np.repeat(states, 2), np.zeros(2 * n, int), to, np.zeros(2 * n), np.full(2 * n, 0.5), terminal=[n]
+    )
+    with pytest.warns(RuntimeWarning, match="within inf, not within eps"):
+        found = evaluate(mdp, np.zeros(n + 1, int), 1.0, method=method)
+    assert not found.converged
+    assert (found.lower == -np.inf).all()
+    assert (found.upper == np.inf).all()
+    assert np.isfinite(found.value).all()

@@ -232,9 +232,12 @@ def _bounded_by_steps(
     sure = np.isfinite(steps).all() and not (np.where(ends, 0, 1 + of.expect(steps) - steps) > 0).any()
     found = ending_value(process, of, 0.5 * eps / max(1.0, float(steps.max())), value, method)
     left = np.abs(np.where(ends, 0, process.reward + of.expect(found) - found)).max()
+    if not sure or not np.isfinite(left):
+        unknown = np.full(len(steps), np.inf)
+        return Evaluation(value=found, lower=-unknown, upper=unknown, method=method, converged=False)
     size = max(float(np.abs(found).max()), float(np.abs(process.reward).max()), process.blur.reward_size)
     units = 8 * (of.longest + 4 + process.blur.roundings)
-    slack = (left + units * 2.0**-53 * size) * steps if sure else np.full(len(steps), np.inf)
+    slack = (left + units * 2.0**-53 * size) * steps
     return _evaluation(process.terminal, found - slack, found + slack, eps, method)
 
 
