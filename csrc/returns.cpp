@@ -41,11 +41,11 @@ void down(const Op op, const View<Real> out, const Span span, int64_t c) {
 }
 
 // Long rows, one after the other and each from its end: the arrays are read downwards without a break, so
-// that the prefetchers cross from page to page. In blocks, so that y_{t+1} is still in the cache. A row's
+// that the prefetchers cross from page to page. In blocks, so that y_{t+1} is still in the L2 cache. A row's
 // vectors are aligned in `out`, and so, as a rule, in all arrays.
 template <class L, int N, class Op, class Real>
 void across(const Op op, const View<Real> out, const Span span) {
-  constexpr int64_t kBlock = (kHasRatios<Op> ? 65536 : 8192) / sizeof(Real);
+  constexpr int64_t kBlock = 65536 / sizeof(Real);
   for (int64_t begin = 0; begin < span.batch; begin += kBlock) {
     const int64_t end = begin + kBlock < span.batch ? begin + kBlock : span.batch;
     for (int64_t t = span.last - 1; t >= span.first; --t) {
