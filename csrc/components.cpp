@@ -81,8 +81,10 @@ class Solver {
   bool solve_open(int64_t begin, int64_t end) {
     const int64_t size = end - begin;
     if (size < 32) {
-      while (backups_left_ > 0)
+      for (int done = 1; backups_left_ > 0; ++done) {
         if (sweep(begin, end) <= tolerance(begin, end)) return true;
+        if (done % 64 == 0) pause();
+      }
       return false;
     }
     const OwnedRows rows = make_rows(begin, end);
@@ -161,6 +163,7 @@ class Solver {
     const auto inside = [&](int64_t next) { return parts_.of[static_cast<size_t>(next)] == component; };
     std::vector<int64_t> start(size + 1, 0);
     std::vector<uint8_t> exits(size, 0);
+    least_mass_ = of_.mass.high;
     for (size_t i = 0; i < size; ++i) {
       double weight = 0;
       for (int64_t k = edges_.begin(order[i]); k < edges_.end(order[i]); ++k) {
@@ -171,8 +174,9 @@ class Solver {
         else
           exits[i] = 1;
       }
-      const int64_t actions = m_.pair_offset[order[i] + 1] - m_.pair_offset[order[i]];
-      if (weight < static_cast<double>(actions) * (1 - 1e-7)) exits[i] = 1;
+      const auto actions = static_cast<double>(m_.pair_offset[order[i] + 1] - m_.pair_offset[order[i]]);
+      if (weight < actions * (1 - 1e-7)) exits[i] = 1;
+      least_mass_ = std::min(least_mass_, weight - (actions - 1) * of_.mass.high);
     }
     if (std::find(exits.begin(), exits.end(), 1) == exits.end()) return false;
     for (size_t i = 0; i < size; ++i) start[i + 1] += start[i];
@@ -206,6 +210,7 @@ class Solver {
     const auto size = static_cast<size_t>(end - begin);
     const double gamma = effort_.gamma;
     const int32_t* order = parts_.order.data() + begin;
+    const double kept = gamma * least_mass_;  // of a shift after a step, at least: never to shift too far
     std::vector<double> change(size);
     const Residual what{&m_, gamma, value_, order, change.data()};
     double before = kInfinity, step = 1;
@@ -215,7 +220,7 @@ class Solver {
       backups_left_ -= static_cast<double>(size);
       const double spread = c.high - c.low, middle = (c.low + c.high) / 2;
       if (spread > 0.8 * before) step = 0.5;  // what goes round in circles must be damped
-      const double shift = middle * (1 / (1 - gamma) - step);
+      const double shift = middle * (1 / (1 - kept) - step);
       for (size_t i = 0; i < size; ++i) value_[order[i]] += step * change[i] + shift;
       if (spread <= effort_.tolerance) return true;
       before = spread;
@@ -233,6 +238,7 @@ class Solver {
   const Interrupted& interrupted_;
   double backups_left_;
   double mean_actions_;
+  double least_mass_ = 1;  // of the component in hand: a row's sum is at least this
   std::vector<int32_t> place_;
   Clock::time_point checked_ = Clock::now();
 };

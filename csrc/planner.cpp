@@ -161,11 +161,11 @@ PolicyIterator::Evaluated PolicyIterator::evaluate(double reduction, int64_t mos
       checked = Clock::now();
     }
   }
-  // What the last changes have in common goes on: by gamma a sweep if nothing ends, else as it did last.
-  double shift = stochastic() ? middle / (1 - gamma_) : 0.0;
+  // What the last changes have in common goes on: by kept() a sweep if nothing ends, else as it did last.
+  double shift = stochastic() ? middle / (1 - kept()) : 0.0;
   if (done.sweeps > 0) {
     const double common = (last.low + last.high) / 2;
-    double rate = gamma_;
+    double rate = kept();
     if (!stochastic())
       rate = done.reduced * spread < 0.4 * std::abs(common) * scale ? common / before_last : 0;
     if (rate > 0 && rate < 1) shift += rate / (1 - rate) * common * scale;
@@ -204,7 +204,7 @@ bool PolicyIterator::settle(double threshold) {
   const auto size = static_cast<int64_t>(unsettled_.size());
   if (size == 0 || size > most) return false;
   // What all changes share goes on for ever: with it added, the others stand still.
-  const auto shift = static_cast<float>(middle * gamma_ / (1 - gamma_));
+  const auto shift = static_cast<float>(middle * kept() / (1 - kept()));
   if (shift != 0)
     parallel_for(n, kBlock, threads_, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) sum_[s] += shift;
@@ -217,7 +217,7 @@ bool PolicyIterator::settle(double threshold) {
 }
 
 void PolicyIterator::accept() {
-  advance(nullptr, 1, stochastic() ? gamma_ / (1 - gamma_) * (change_.low + change_.high) / 2 : 0.0);
+  advance(nullptr, 1, stochastic() ? kept() / (1 - kept()) * (change_.low + change_.high) / 2 : 0.0);
 }
 
 void PolicyIterator::advance(const float* sum, double scale, double shift) {

@@ -40,6 +40,8 @@ class PolicyIterator {
  private:
   // A shift of all values is kept: nothing ends.
   bool stochastic() const { return of_.mass.low > 1 - 1e-7; }
+  // What is left of such a shift after a step, at least: never to shift too far.
+  double kept() const { return gamma_ * of_.mass.low; }
   void make_rows();
   float usual_change() const;
   bool settle(double threshold);

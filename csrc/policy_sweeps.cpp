@@ -33,6 +33,11 @@ Best best_of(const double* q, int64_t size, int64_t kept) {
   return {best, top, second};
 }
 
+// A float no greater than x >= 0, whose own range is wider at both ends.
+inline float not_above(double x) {
+  return x > 3e38 ? 3e38f : x < 1e-37 ? 0.0f : static_cast<float>(x * (1 - 1e-6));
+}
+
 template <class Rows>
 struct Sweep {
   const Improve& b;
@@ -75,7 +80,7 @@ struct Sweep {
 
   // True if the policy changes in the state.
   bool take(int64_t s, const Best& best) {
-    b.nearest[s] = static_cast<float>((best.top - best.second + b.moved) * (1 - 1e-6));  // down
+    b.nearest[s] = not_above(best.top - best.second + b.moved);
     b.next[s] = best.top;
     if (best.action == b.choice[s]) return false;
     ++changed;
