@@ -1,6 +1,7 @@
 """Finite MDPs: every way to build one gives the same process, and what is none is refused by name."""
 
 from dataclasses import fields, replace
+from fractions import Fraction
 
 import gymnasium
 import numpy as np
@@ -256,9 +257,31 @@ def test_bad_outcomes(change, message):
         one(**change)
 
 
-def test_rows_of_terminal_states_mean_nothing():
-    mdp = one(probability=np.array([0.25, 0.75, 0.0]), reward=np.array([0, 0, np.nan]), terminal=[1])
+@pytest.mark.parametrize("unread", [0.0, -1.0, np.nan])
+def test_rows_of_terminal_states_mean_nothing(unread):
+    bad = {"reward": np.array([0, 0, np.nan]), "discount": np.array([1, 1, 2 + unread])}
+    mdp = one(probability=np.array([0.25, 0.75, unread]), terminal=[1], **bad)
     assert mdp.terminal.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"probability": np.array([-0.5, 1.5, 1])}, "probabilities of state 0, action 0 must be >= 0, got -0.5"),
+        ({"discount": np.array([1, 3, 1])}, r"discounts of state 0, action 0 must be in \[0, 1\], got 3"),
+        ({"discount": np.array([-1, 1, 1])}, r"discounts of state 0, action 0 must be in \[0, 1\], got -1"),
+    ],
+)  # fmt: skip
+def test_outcomes_of_one_next_state_do_not_make_up_for_each_other(change, message):
+    with pytest.raises(ValueError, match=f"MDP: {message}"):
+        one(next_state=np.array([1, 1, 1]), **change)
+
+
+def test_outcomes_as_people_write_them():
+    third = Fraction(1, 3)
+    mdp = MDP.from_functions(2, lambda s: (s,), lambda s, a: ([third, b, third] for b in (0, 1, 1)))
+    np.testing.assert_allclose(mdp.probability, [1 / 3, 2 / 3] * 2)
+    np.testing.assert_array_equal(mdp.reward, [1 / 3] * 2)
 
 
 HALF = np.full((2, 2, 2), 0.5)

@@ -8,7 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular._check import array_of, distribution, dtype_of, floats, integers, mask, renormalise, seal
+from fastrl.tabular._check import (
+    array_of,
+    distribution,
+    dtype_of,
+    floats,
+    integers,
+    mask,
+    renormalise,
+    require_actions,
+    require_states,
+    seal,
+)
 from fastrl.tabular._moments import likeliest, moments, sums
 
 if TYPE_CHECKING:
@@ -25,8 +36,6 @@ def of_outcomes(
     names = ("state", "action", "next_state", "reward", "probability", "terminated", "discount")
     if array_of(columns[0]).ndim != 1:
         raise TypeError(f"MDP: state must be integers [K], got {describe(columns[0])}")
-    if num_states is not None and not isinstance(num_states, int | np.integer):
-        raise TypeError(f"MDP: num_states must be an integer, got {describe(num_states)}")
     size = len(columns[0])
     given = dict(zip(names, columns, strict=True))
     for name, x in given.items():
@@ -37,11 +46,28 @@ def of_outcomes(
     states = num_states
     if states is None:
         states = int(max(state.max(initial=-1), next_state.max(initial=-1))) + 1
+    states = require_states(states)
     if size and (state.min() < 0 or state.max() >= states):
         raise ValueError(f"MDP: state must be in [0, {states}), got {state.min()} to {state.max()}")
+    require_actions(states, state, terminal)
+    ends = mask("terminal", terminal, states)
     factor = np.ones(size) if given["discount"] is None else floats("discount", given["discount"], "[K]")
     if given["terminated"] is not None:
-        factor = np.where(given["terminated"], 0.0, factor)
+        ended = array_of(given["terminated"])
+        if ended.dtype.kind not in "fiub":
+            raise TypeError(f"MDP: terminated must be bool [K], got {describe(given['terminated'])}")
+        factor = np.where(ended, 0.0, factor)
+    unread = np.zeros(size, np.bool_) if ends is None else ends[state]
+    inside, unit = (next_state >= 0) & (next_state < states), (factor >= 0) & (factor <= 1)
+    for name, holds, rule, values in (
+        ("next states", inside, f"in [0, {states})", next_state),
+        ("probabilities", (probability >= 0) | unread, ">= 0", probability),
+        ("discounts", unit | unread, "in [0, 1]", factor),
+    ):  # here, as outcomes of one next state could make up for each other
+        if not holds.all():
+            k = int(holds.argmin())
+            of = f"of state {state[k]}, action {action[k]}"
+            raise ValueError(f"MDP: {name} {of} must be {rule}, got {values[k]}")
 
     order = np.lexsort((next_state, action, state))
     state, action, next_state = state[order], action[order], next_state[order]
@@ -74,7 +100,7 @@ def of_outcomes(
         outcome_reward=by_outcome if varied else None,
         reward_variance=variance if varied or variance.any() else None,
         discount=None if (factor == 1).all() else factor,
-        terminal=mask("terminal", terminal, states),
+        terminal=ends,
         initial=distribution(initial, states),
     )
 
