@@ -121,7 +121,10 @@ def of_gymnasium(cls: "type[MDP]", env: Any, initial: Any) -> "MDP":
         raise TypeError(f"MDP: env must be P, or have P or mdp(), got {describe(env)}")
     if initial is None:
         initial = getattr(inner, "initial_state_distrib", None)
-    rows = [(s, a, *o) for s, acts in table.items() for a, outcomes in acts.items() for o in outcomes]
+    for s, acts in table.items():
+        if not isinstance(acts, Mapping):
+            raise TypeError(f"MDP: P must map actions of state {s} to outcomes, got {describe(acts)}")
+    rows = rows_of((s, a, outcomes) for s, acts in table.items() for a, outcomes in acts.items())
     mdp = of_outcomes(cls, columns_of(rows), len(table), None, initial)
     return replace(mdp, grid=_grid_of(inner, mdp.num_states))
 
@@ -151,20 +154,52 @@ def _grid_of(env: Any, states: int) -> tuple[int, int] | None:
     return int(shape[0]), int(shape[1])
 
 
+def of_functions(
+    cls: "type[MDP]", num_states: int, actions: Any, outcomes: Any, terminal: Any, initial: Any
+) -> "MDP":
+    """See ``MDP.from_functions``."""
+    states = range(require_states(num_states))
+    acting = ((s, a) for s in states for a in _listed(f"actions of state {s}", actions(s)))
+    rows = rows_of((s, a, outcomes(s, a)) for s, a in acting)
+    return of_outcomes(cls, columns_of(rows), num_states, terminal, initial)
+
+
+def rows_of(outcomes: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Any, ...]]:
+    """Of states, actions and lists of their outcomes the rows of ``columns_of``."""
+    rows: list[tuple[Any, ...]] = []
+    for s, a, found in outcomes:
+        name = f"outcomes of state {s}, action {a}"
+        for outcome in _listed(name, found):
+            row = (s, a, *outcome) if hasattr(outcome, "__iter__") else ()
+            if len(row) not in (5, 6):
+                wanted = "(probability, next state, reward), or with whether it ends"
+                raise ValueError(f"MDP: {name} must be {wanted}, got {outcome!r}")
+            rows.append(row)
+    return rows
+
+
+def _listed(name: str, x: Any) -> Iterable[Any]:
+    if not isinstance(x, Iterable):
+        raise TypeError(f"MDP: {name} must be a list, got {describe(x)}")
+    return x
+
+
 def columns_of(rows: Iterable[tuple[Any, ...]]) -> Columns:
     """Of (state, action, probability, next state, reward[, terminated]) the columns of ``of_outcomes``."""
     full = [row if len(row) == 6 else (*row, False) for row in rows]
-    columns = [np.array(column) for column in zip(*full, strict=True)] or [np.zeros(0, np.int64)] * 6
+    columns = [array_of(column) for column in zip(*full, strict=True)] or [np.zeros(0, np.int64)] * 6
     state, action, probability, next_state, reward, terminated = columns
-    return (
-        state,
-        action,
-        next_state,
-        reward.astype(np.float64),
-        probability.astype(np.float64),
-        terminated.astype(np.bool_),
-        None,
-    )
+    return state, action, next_state, _numbers(reward), _numbers(probability), terminated, None
+
+
+def _numbers(x: NDArray[Any]) -> NDArray[Any]:
+    """float64 of objects, as fractions, where they are numbers."""
+    if x.dtype != np.dtype(object):
+        return x
+    try:
+        return x.astype(np.float64)
+    except (TypeError, ValueError):
+        return x
 
 
 def to_transitions(mdp: "MDP") -> dict[int, dict[int, list[tuple[float, int, float, bool]]]]:
