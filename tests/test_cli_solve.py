@@ -128,7 +128,13 @@ def test_values_without_bounds_are_not_drawn(solve, tmp_path):
         (["gridworld", "--method", "magic"], "method must be one of"),
         (["gridworld", "--out", "x.txt"], "out must end in .png, .svg or .pdf, got x.txt"),
         (["forest", "--out", "x.png"], "solve: out must be left out, the states of forest are no grid"),
-        (["gridworld_with_jumps", "--gamma", "1"], "gamma"),
+        (["gridworld_with_jumps", "--gamma", "1"], "rewards around state 0 add up to infinity"),
+        (["gridworld", "--gamma", "nan"], "gamma must be in [0, 1], got nan"),
+        (["Taxi-v3"], "Please use `Taxi-v4` instead"),
+        (
+            ["FrozenLake-v1", "--options", '{"map_name": "9x9"}'],
+            "solve: options must be such that FrozenLake-v1 takes",
+        ),
     ],
 )
 def test_one_clear_error(solve, flags, message, tmp_path):

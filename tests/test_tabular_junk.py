@@ -16,7 +16,10 @@ BUILDERS = {
     "pairs": (MDP.from_pairs, PAIRS | {"discount": PAIRS["probability"]}),
     "sparse": (MDP.from_pairs, SPARSE | {"discount": SPARSE["probability"]}),
     "matrices": (MDP.from_matrices, {"probabilities": list(CUBE), "reward": TABLE}),
-    "outcomes": (MDP.from_outcomes, COLUMNS | {"discount": np.ones(4), "num_states": 2}),
+    "outcomes": (
+        MDP.from_outcomes,
+        COLUMNS | {"discount": np.ones(4), "terminated": np.zeros(4), "num_states": 2},
+    ),
 }
 CASES = [(kind, name) for kind, (_, given) in BUILDERS.items() for name in [*given, "terminal", "initial"]]
 JUNK = [

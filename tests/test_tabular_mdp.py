@@ -1,6 +1,7 @@
 """Finite MDPs: every way to build one gives the same process, and what is none is refused by name."""
 
 from dataclasses import fields, replace
+from fractions import Fraction
 
 import gymnasium
 import numpy as np
@@ -256,9 +257,31 @@ def test_bad_outcomes(change, message):
         one(**change)
 
 
-def test_rows_of_terminal_states_mean_nothing():
-    mdp = one(probability=np.array([0.25, 0.75, 0.0]), reward=np.array([0, 0, np.nan]), terminal=[1])
+@pytest.mark.parametrize("unread", [0.0, -1.0, np.nan])
+def test_rows_of_terminal_states_mean_nothing(unread):
+    bad = {"reward": np.array([0, 0, np.nan]), "discount": np.array([1, 1, 2 + unread])}
+    mdp = one(probability=np.array([0.25, 0.75, unread]), terminal=[1], **bad)
     assert mdp.terminal.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"probability": np.array([-0.5, 1.5, 1])}, "probabilities of state 0, action 0 must be >= 0, got -0.5"),
+        ({"discount": np.array([1, 3, 1])}, r"discounts of state 0, action 0 must be in \[0, 1\], got 3"),
+        ({"discount": np.array([-1, 1, 1])}, r"discounts of state 0, action 0 must be in \[0, 1\], got -1"),
+    ],
+)  # fmt: skip
+def test_outcomes_of_one_next_state_do_not_make_up_for_each_other(change, message):
+    with pytest.raises(ValueError, match=f"MDP: {message}"):
+        one(next_state=np.array([1, 1, 1]), **change)
+
+
+def test_outcomes_as_people_write_them():
+    third = Fraction(1, 3)
+    mdp = MDP.from_functions(2, lambda s: (s,), lambda s, a: ([third, b, third] for b in (0, 1, 1)))
+    np.testing.assert_allclose(mdp.probability, [1 / 3, 2 / 3] * 2)
+    np.testing.assert_array_equal(mdp.reward, [1 / 3] * 2)
 
 
 HALF = np.full((2, 2, 2), 0.5)
@@ -282,6 +305,21 @@ HALF = np.full((2, 2, 2), 0.5)
         (lambda: MDP.from_matrices([np.eye(2), np.eye(3)], np.zeros(2)), r"matrices \[2, 2\], got \[3, 3\] of action 1"),
         (lambda: MDP.from_matrices([np.eye(2)], [np.eye(2), np.eye(2)]), "reward must hold 1 matrices, got 2"),
         (lambda: MDP.from_gymnasium(3), "env must be P, or have P or mdp"),
+        (lambda: MDP.from_gymnasium({0: [(1.0, 0, 0.0)]}), "P must map actions of state 0 to outcomes, got list"),
+        (lambda: MDP.from_gymnasium({0: {0: [(1.0, 0)]}}), r"outcomes of state 0, action 0 must be \(probability, .*, got \(1.0, 0\)"),
+        (lambda: MDP.from_gymnasium({0: {0: [(1.0, 0, "x")]}}), r"reward must be float64 \[K\], got <U1 \[1\]"),
+        (lambda: MDP.from_gymnasium({0: {0: [(1.0, 0, {})]}}), r"reward must be float64 \[K\], got object \[1\]"),
+        (lambda: MDP.from_gymnasium({0: {0: [(0.5, 0, [0.0]), (0.5, 0, 0.0)]}}), r"reward must be \[2\] as state is"),
+        (lambda: MDP.from_gymnasium({0: {0: [(1.0, 0, 0.0, "no")]}}), r"terminated must be bool \[K\], got <U2 \[1\]"),
+        (lambda: MDP.from_gymnasium({}), "at least one state, got none"),
+        (lambda: MDP.from_functions(1, lambda s: None, lambda s, a: []), "actions of state 0 must be a list, got NoneType"),
+        (lambda: MDP.from_functions(1, lambda s: [0], lambda s, a: [1.0]), r"outcomes of state 0, action 0 must be \(probability, .*, got 1.0"),
+        (lambda: MDP.from_functions(1, lambda s: [0], lambda s, a: None), "outcomes of state 0, action 0 must be a list, got NoneType"),
+        (lambda: MDP.from_functions(1.0, lambda s: [0], lambda s, a: []), "num_states must be an integer, got float 1.0"),
+        (lambda: MDP.from_functions(0, lambda s: [0], lambda s, a: []), "at least one state, got none"),
+        (lambda: MDP.from_outcomes(0, 0, 0, 0.0, 1.0), r"state must be integers \[K\], got int 0"),
+        (lambda: MDP.from_dense(HALF, np.zeros(2), initial=True), r"initial must be float64 \[2\] or a state, got bool"),
+        (lambda: MDP.from_matrices([scipy.sparse.eye_array(2, dtype=complex).tocsr()], np.zeros(2)), "probabilities must be float64, got complex128"),
     ],
 )  # fmt: skip
 def test_bad_arguments(make, message):

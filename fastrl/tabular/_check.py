@@ -66,15 +66,50 @@ def seal(*arrays: NDArray[Any] | None) -> None:
             owner = owner.base
 
 
+def require_states(states: Any) -> int:
+    """A number of states that kernels can name by int32."""
+    if isinstance(states, bool) or not isinstance(states, int | np.integer):
+        raise TypeError(f"MDP: num_states must be an integer, got {describe(states)}")
+    if not 1 <= states < 2**31:
+        rule = "at least one state" if states < 1 else "fewer than 2^31 states"
+        raise ValueError(f"MDP: there must be {rule}, got {states or 'none'}")
+    return int(states)
+
+
+def require_actions(states: int, state: NDArray[np.integer[Any]], terminal: Any) -> None:
+    """Raise if there are too few pairs for all states: before anything of S states is made."""
+    ends = _marked("terminal", terminal, states)
+    if ends is not None and ends.dtype == np.bool_:
+        return
+    size = 0 if ends is None else ends.size
+    if state.size + size >= states:
+        return
+    known = np.unique(state if ends is None else np.append(state, ends.astype(np.int64)))
+    first = int(np.append(known != np.arange(known.size), True).argmax())
+    raise ValueError(f"MDP: state {first} must have an action or be terminal, got none")
+
+
 def mask(name: str, given: Any, states: int) -> NDArray[np.bool_] | None:
     """bool [S] from a mask or from indices; always an array of its own."""
+    marked = _marked(name, given, states)
+    if marked is None:
+        return None
+    if marked.dtype == np.bool_:
+        found = marked.copy()
+    else:
+        found = np.zeros(states, np.bool_)
+        found[marked] = True
+    seal(found)
+    return found
+
+
+def _marked(name: str, given: Any, states: int) -> NDArray[Any] | None:
+    """A mask, or indices each once, as they were given; None where no state is marked."""
     if given is None:
         return None
     array = array_of(given)
     if array.dtype == np.bool_ and array.shape == (states,):
-        found = array.copy()
-        seal(found)
-        return found
+        return array
     if array.shape == (0,):
         return None
     if array.dtype.kind not in "iu" or array.ndim > 1:
@@ -83,17 +118,14 @@ def mask(name: str, given: Any, states: int) -> NDArray[np.bool_] | None:
         raise ValueError(f"MDP: {name} must be in [0, {states}), got {given}")
     if array.ndim and (len(np.unique(array)) < array.size or (array.size == states and array.max() <= 1)):
         raise ValueError(f"MDP: {name} must be indices, each once, or a mask of dtype bool, got {given}")
-    found = np.zeros(states, np.bool_)
-    found[array] = True
-    seal(found)
-    return found
+    return array
 
 
 def distribution(given: Any, states: int) -> NDArray[np.float64] | None:
     """float64 [S] from probabilities or from one state."""
     if given is None:
         return None
-    if isinstance(given, int | np.integer):
+    if isinstance(given, int | np.integer) and not isinstance(given, bool):
         if not 0 <= given < states:
             raise ValueError(f"MDP: initial must be in [0, {states}), got {given}")
         given = np.arange(states) == given

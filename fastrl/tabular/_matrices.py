@@ -8,7 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular._check import array_of, distribution, dtype_of, floats, integers, mask, renormalise, seal
+from fastrl.tabular._check import (
+    array_of,
+    distribution,
+    dtype_of,
+    floats,
+    integers,
+    mask,
+    renormalise,
+    require_actions,
+    require_states,
+    seal,
+)
 from fastrl.tabular._moments import moments, moments_dense
 from fastrl.tabular._outcomes import of_outcomes
 
@@ -112,15 +123,15 @@ def require_matrix(given: Any, num_states: int | None) -> Any:
 def _rows(name: str, given: tuple[Any, ...], num_states: int | None) -> Rows:
     if len(given) != 3 or not all(isinstance(x, np.ndarray) and x.ndim == 1 for x in given):
         raise TypeError(f"MDP: {name} must be (data, indices, indptr), got {len(given)} items")
-    if num_states is None or num_states < 1:
-        raise ValueError(f"MDP: num_states must be >= 1 where probability is three arrays, got {num_states}")
+    if num_states is None:
+        raise ValueError("MDP: num_states must be >= 1 where probability is three arrays, got None")
     data, indices, indptr = given
     for part, x in (("indices", indices), ("indptr", indptr)):
         if x.dtype not in (np.int32, np.int64) or x.dtype != indices.dtype:
             raise TypeError(f"MDP: {part} must be int32 or int64, both alike, got {describe(x)}")
     if not len(indptr) or indptr[0] != 0 or indptr[-1] != len(data) or (np.diff(indptr) < 0).any():
         raise ValueError(f"MDP: indptr must not decrease, from 0 to {len(data)}")
-    shape = (len(indptr) - 1, num_states)
+    shape = (len(indptr) - 1, require_states(num_states))
     values = shaped("data", data, (len(indices),))
     return Rows(values, np.ascontiguousarray(indices), np.ascontiguousarray(indptr), data.dtype, shape)
 
@@ -136,10 +147,11 @@ def of_pairs(
     initial: Any,
 ) -> "MDP":
     """See ``MDP.from_pairs``."""
-    pairs, states = probability.shape
+    pairs, states = probability.shape[0], require_states(probability.shape[1])
     state, action = (integers(name, x, pairs, "[L]") for name, x in (("state", state), ("action", action)))
     if pairs and (state[0] < 0 or state[-1] >= states or (np.diff(state) < 0).any()):
         raise ValueError(f"MDP: state must be in [0, {states}) and not decrease")
+    require_actions(states, state, terminal)
     parts: dict[str, Any]
     by_outcome: Floats | None
     pair: Any = None
@@ -198,6 +210,10 @@ def of_matrices(
                 f"MDP: probabilities must be matrices [{states}, {states}], "
                 f"got {list(matrix.shape)} of action {a}"
             )
+    require_states(states)
+    if all(map(_is_sparse, matrices)) and sum(matrix.nnz for matrix in matrices) < states:
+        acting = np.concatenate([matrix.tocoo().row for matrix in matrices])
+        require_actions(states, acting, terminal)  # compressed rows would be [S + 1]
     coordinates = [_coordinates(matrix) for matrix in matrices]
     sizes = [len(row) for row, _, _ in coordinates]
     state, next_state, probability = (np.concatenate(x) for x in zip(*coordinates, strict=True))

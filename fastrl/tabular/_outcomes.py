@@ -8,7 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
-from fastrl.tabular._check import array_of, distribution, dtype_of, floats, integers, mask, renormalise, seal
+from fastrl.tabular._check import (
+    array_of,
+    distribution,
+    dtype_of,
+    floats,
+    integers,
+    mask,
+    renormalise,
+    require_actions,
+    require_states,
+    seal,
+)
 from fastrl.tabular._moments import likeliest, moments, sums
 
 if TYPE_CHECKING:
@@ -25,8 +36,6 @@ def of_outcomes(
     names = ("state", "action", "next_state", "reward", "probability", "terminated", "discount")
     if array_of(columns[0]).ndim != 1:
         raise TypeError(f"MDP: state must be integers [K], got {describe(columns[0])}")
-    if num_states is not None and not isinstance(num_states, int | np.integer):
-        raise TypeError(f"MDP: num_states must be an integer, got {describe(num_states)}")
     size = len(columns[0])
     given = dict(zip(names, columns, strict=True))
     for name, x in given.items():
@@ -37,11 +46,28 @@ def of_outcomes(
     states = num_states
     if states is None:
         states = int(max(state.max(initial=-1), next_state.max(initial=-1))) + 1
+    states = require_states(states)
     if size and (state.min() < 0 or state.max() >= states):
         raise ValueError(f"MDP: state must be in [0, {states}), got {state.min()} to {state.max()}")
+    require_actions(states, state, terminal)
+    ends = mask("terminal", terminal, states)
     factor = np.ones(size) if given["discount"] is None else floats("discount", given["discount"], "[K]")
     if given["terminated"] is not None:
-        factor = np.where(given["terminated"], 0.0, factor)
+        ended = array_of(given["terminated"])
+        if ended.dtype.kind not in "fiub":
+            raise TypeError(f"MDP: terminated must be bool [K], got {describe(given['terminated'])}")
+        factor = np.where(ended, 0.0, factor)
+    unread = np.zeros(size, np.bool_) if ends is None else ends[state]
+    inside, unit = (next_state >= 0) & (next_state < states), (factor >= 0) & (factor <= 1)
+    for name, holds, rule, values in (
+        ("next states", inside, f"in [0, {states})", next_state),
+        ("probabilities", (probability >= 0) | unread, ">= 0", probability),
+        ("discounts", unit | unread, "in [0, 1]", factor),
+    ):  # here, as outcomes of one next state could make up for each other
+        if not holds.all():
+            k = int(holds.argmin())
+            of = f"of state {state[k]}, action {action[k]}"
+            raise ValueError(f"MDP: {name} {of} must be {rule}, got {values[k]}")
 
     order = np.lexsort((next_state, action, state))
     state, action, next_state = state[order], action[order], next_state[order]
@@ -74,7 +100,7 @@ def of_outcomes(
         outcome_reward=by_outcome if varied else None,
         reward_variance=variance if varied or variance.any() else None,
         discount=None if (factor == 1).all() else factor,
-        terminal=mask("terminal", terminal, states),
+        terminal=ends,
         initial=distribution(initial, states),
     )
 
@@ -95,7 +121,10 @@ def of_gymnasium(cls: "type[MDP]", env: Any, initial: Any) -> "MDP":
         raise TypeError(f"MDP: env must be P, or have P or mdp(), got {describe(env)}")
     if initial is None:
         initial = getattr(inner, "initial_state_distrib", None)
-    rows = [(s, a, *o) for s, acts in table.items() for a, outcomes in acts.items() for o in outcomes]
+    for s, acts in table.items():
+        if not isinstance(acts, Mapping):
+            raise TypeError(f"MDP: P must map actions of state {s} to outcomes, got {describe(acts)}")
+    rows = rows_of((s, a, outcomes) for s, acts in table.items() for a, outcomes in acts.items())
     mdp = of_outcomes(cls, columns_of(rows), len(table), None, initial)
     return replace(mdp, grid=_grid_of(inner, mdp.num_states))
 
@@ -125,20 +154,52 @@ def _grid_of(env: Any, states: int) -> tuple[int, int] | None:
     return int(shape[0]), int(shape[1])
 
 
+def of_functions(
+    cls: "type[MDP]", num_states: int, actions: Any, outcomes: Any, terminal: Any, initial: Any
+) -> "MDP":
+    """See ``MDP.from_functions``."""
+    states = range(require_states(num_states))
+    acting = ((s, a) for s in states for a in _listed(f"actions of state {s}", actions(s)))
+    rows = rows_of((s, a, outcomes(s, a)) for s, a in acting)
+    return of_outcomes(cls, columns_of(rows), num_states, terminal, initial)
+
+
+def rows_of(outcomes: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Any, ...]]:
+    """Of states, actions and lists of their outcomes the rows of ``columns_of``."""
+    rows: list[tuple[Any, ...]] = []
+    for s, a, found in outcomes:
+        name = f"outcomes of state {s}, action {a}"
+        for outcome in _listed(name, found):
+            row = (s, a, *outcome) if hasattr(outcome, "__iter__") else ()
+            if len(row) not in (5, 6):
+                wanted = "(probability, next state, reward), or with whether it ends"
+                raise ValueError(f"MDP: {name} must be {wanted}, got {outcome!r}")
+            rows.append(row)
+    return rows
+
+
+def _listed(name: str, x: Any) -> Iterable[Any]:
+    if not isinstance(x, Iterable):
+        raise TypeError(f"MDP: {name} must be a list, got {describe(x)}")
+    return x
+
+
 def columns_of(rows: Iterable[tuple[Any, ...]]) -> Columns:
     """Of (state, action, probability, next state, reward[, terminated]) the columns of ``of_outcomes``."""
     full = [row if len(row) == 6 else (*row, False) for row in rows]
-    columns = [np.array(column) for column in zip(*full, strict=True)] or [np.zeros(0, np.int64)] * 6
+    columns = [array_of(column) for column in zip(*full, strict=True)] or [np.zeros(0, np.int64)] * 6
     state, action, probability, next_state, reward, terminated = columns
-    return (
-        state,
-        action,
-        next_state,
-        reward.astype(np.float64),
-        probability.astype(np.float64),
-        terminated.astype(np.bool_),
-        None,
-    )
+    return state, action, next_state, _numbers(reward), _numbers(probability), terminated, None
+
+
+def _numbers(x: NDArray[Any]) -> NDArray[Any]:
+    """float64 of objects, as fractions, where they are numbers."""
+    if x.dtype != np.dtype(object):
+        return x
+    try:
+        return x.astype(np.float64)
+    except (TypeError, ValueError):
+        return x
 
 
 def to_transitions(mdp: "MDP") -> dict[int, dict[int, list[tuple[float, int, float, bool]]]]:

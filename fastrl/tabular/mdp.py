@@ -230,9 +230,7 @@ class MDP:
         Raises:
             TypeError, ValueError: as ``from_outcomes``.
         """
-        rows = [(s, a, *o) for s in range(num_states) for a in actions(s) for o in outcomes(s, a)]
-        columns = _outcomes.columns_of(rows)
-        return check(_outcomes.of_outcomes(cls, columns, num_states, terminal, initial))
+        return check(_outcomes.of_functions(cls, num_states, actions, outcomes, terminal, initial))
 
     @property
     def num_actions(self) -> int:
