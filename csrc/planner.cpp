@@ -127,7 +127,7 @@ PolicyIterator::Evaluated PolicyIterator::evaluate(double reduction, int64_t mos
   const double middle = stochastic() ? (change_.low + change_.high) / 2 : 0.0;
   const double spread = change_.high - change_.low;
   const double greatest = std::max(std::abs(change_.low - middle), std::abs(change_.high - middle));
-  if (!(greatest > 0) || !std::isfinite(greatest)) {
+  if (!std::isfinite(greatest) || !std::isfinite(1 / greatest)) {
     accept();
     return {0, 0};
   }

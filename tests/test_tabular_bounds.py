@@ -140,6 +140,14 @@ def test_overflow_is_told(method):
         assert_between(found.lower, optimal_value(mdp, 0.9), found.upper)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_changes_whose_reciprocal_overflows(method):
+    rows, reward = mixing()
+    mdp = MDP.from_dense(rows, reward * 1e-303)
+    found = solve(mdp, 0.9, method=method, eps=1e-312)
+    assert_between(found.lower, optimal_value(mdp, 0.9), found.upper)
+
+
 def test_overflow_of_an_evaluation_is_told():
     mdp, policy = MDP.from_dense(ONE, np.array([[1e306]])), np.zeros(1, np.int64)
     for method in ("direct", "krylov", "iterative"):
