@@ -28,7 +28,7 @@ class Solve:
     """Id of an environment with a finite model, as FrozenLake-v1; a file that MDP.save wrote, as model.npz;
     or a process of fastrl.tabular.zoo, as gridworld."""
     gamma: float = 0.99
-    """Discount in [0, 1]; 1 needs a policy that ends from every state."""
+    """Discount in [0, 1]; 1 where the best totals are finite."""
     method: str = "auto"
     """auto, or a planner by name: see fastrl.tabular.solve."""
     eps: float = 1e-6
@@ -146,9 +146,15 @@ def _environment(env_id: str, options: dict[str, Any]) -> Any:
 
     env_id = env_id.removeprefix("fastrl/")  # the same model, and Gymnasium's knows its grid
     try:
-        env = gymnasium.make(env_id, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the error says so as well
+            env = gymnasium.make(env_id, **options)
     except gymnasium.error.Error as error:
         raise ValueError(f"solve: model must be an environment, a file or a process: {error}") from error
+    except Exception as error:  # whatever an environment's constructor makes of them
+        raise ValueError(
+            f"solve: options must be such that {env_id} takes, got {options}: {error!r}"
+        ) from error
     if hasattr(env.unwrapped, "P") or env_id not in COMPILED:
         return env
     return VectorEnv(env_id, **options)

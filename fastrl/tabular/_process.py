@@ -99,9 +99,11 @@ def of_policy(mdp: "MDP | Process", policy: Floats) -> Process:
             weight[mdp.state[pair]] += policy[pair] * mdp.weight[pair]
         return Process(states, each, None, None, weight, reward, mdp.terminal, blur)
     lengths = np.diff(mdp.offset)
-    kept = np.repeat(policy > 0, lengths)
-    weight = (mdp.weight * np.repeat(policy, lengths))[kept]
-    counts = np.bincount(mdp.state, np.where(policy > 0, lengths, 0), states)
+    taken = policy > 0
+    kept = np.repeat(taken, lengths)
+    weight = mdp.weight[kept]
+    weight *= np.repeat(policy[taken], lengths[taken])
+    counts = np.bincount(mdp.state, np.where(taken, lengths, 0), states)
     offset = np.concatenate([[0], np.cumsum(counts)]).astype(mdp.offset.dtype)
     return Process(states, each, offset, mdp.next_state[kept], weight, reward, mdp.terminal, blur)
 

@@ -208,6 +208,7 @@ def _howard(
     for _ in range(most):
         chain = of_policy(process, _taken(process, choice))
         value[:] = ending_value(chain, bellman(chain), tolerance / 2, value, method, most_sweeps=1000)
+        del chain  # before the next is made
         if not np.isfinite(value).all():
             return float(most)
         high, switched = of.backup(value, 1.0, next_value, choice, None, num_threads)[1:]
