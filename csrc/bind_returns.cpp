@@ -39,7 +39,7 @@ py::object gae(handle reward, handle value, handle next_value, handle terminated
                  Real(g),
                  Real(g * l)};
     const Call<Real> call{shape, flags_or_none(mask, shape)};
-    Output<Real> y(out, op, call);
+    Output<Real> y(out, shape, {arrays});
     call.run([&] {
       if (!after_last) return call.scan(table<Real>().gae, op, y.view, 0, shape.steps);
       call.scan(table<Real>().gae, op, y.view, shape.steps - 1, shape.steps);
@@ -63,7 +63,7 @@ py::object td_lambda(handle reward, handle next_value, handle terminated, handle
                                            g,
                                            l};
       const Call<Real> call{shape, flags_or_none(mask, shape)};
-      Output<Real> y(out, op, call);
+      Output<Real> y(out, shape, {arrays, {gamma, lam}});
       call.run([&] { call.scan(scan, op, y.view, 0, shape.steps); });
       return y.finish();
     };
@@ -93,7 +93,7 @@ py::object discounted(handle reward, handle terminated, handle truncated, handle
       const Discounted<Real, decltype(g), false> op{rewards, values, ended, cut, g};
       const Discounted<Real, decltype(g), true> valued{rewards, values, ended, cut, g};
       const Call<Real> call{shape, flags_or_none(mask, shape)};
-      Output<Real> y(out, valued, call);
+      Output<Real> y(out, shape, {arrays, {gamma}});
       const int64_t middle = none ? shape.steps : after_last ? shape.steps - 1 : 0;
       call.run([&] {
         if (middle < shape.steps) call.scan(with_values, valued, y.view, middle, shape.steps);
@@ -131,7 +131,7 @@ py::object n_step(handle reward, handle next_value, handle terminated, handle tr
                          scratch.data(),
                          window};
     const Call<Real> call{shape, flags_or_none(mask, shape)};
-    Output<Real> y(out, op, call);
+    Output<Real> y(out, shape, {arrays});
     call.run([&] { call.scan(table<Real>().n_step, op, y.view, 0, shape.steps); });
     return y.finish();
   });
@@ -159,8 +159,8 @@ py::object vtrace(handle log_rho, handle reward, handle value, handle next_value
                     Real(positive(pg_rho_bar))};
     const Call<Real> call{shape, flags_or_none(mask, shape)};
     const auto [first, other] = pair_or_none(out);
-    if (!out.is_none()) require(!overlap(output<Real>(first, shape), output<Real>(other, shape), shape));
-    Output<Real> target(first, op, call), advantage(other, op, call);
+    Output<Real> target(first, shape, {arrays}), advantage(other, shape, {arrays});
+    if (!out.is_none()) require(!share_memory(first, other));
     op.pg_advantage = advantage.view;
     call.run([&] { call.scan(table<Real>().vtrace, op, target.view, 0, shape.steps); });
     return py::make_tuple(target.finish(), advantage.finish());
@@ -182,7 +182,7 @@ py::object retrace(handle log_rho, handle reward, handle q, handle next_value, h
                            Real(g),
                            Real(g * l)};
     const Call<Real> call{shape, flags_or_none(mask, shape)};
-    Output<Real> y(out, op, call);
+    Output<Real> y(out, shape, {arrays});
     call.run([&] { call.scan(table<Real>().retrace, op, y.view, 0, shape.steps); });
     return y.finish();
   });
@@ -201,7 +201,7 @@ py::object q_lambda(handle reward, handle next_value, handle greedy, handle term
                            Real(in_unit(gamma)),
                            Real(in_unit(lam))};
     const Call<Real> call{shape, flags_or_none(mask, shape)};
-    Output<Real> y(out, op, call);
+    Output<Real> y(out, shape, {arrays});
     call.run([&] { call.scan(table<Real>().q_lambda, op, y.view, 0, shape.steps); });
     return y.finish();
   });

@@ -5,7 +5,6 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
@@ -29,6 +28,8 @@ struct Shape {
 };
 
 struct Refused {};
+
+using Handles = std::initializer_list<py::handle>;
 
 void require(bool condition) {
   if (!condition) throw Refused();
@@ -125,24 +126,6 @@ std::pair<py::object, py::object> pair_or_none(py::handle x) {
   return {pair[0], pair[1]};
 }
 
-// Whether the two may share memory: by the range of their addresses, as numpy.may_share_memory does.
-template <class T, class U>
-bool overlap(const View<T>& x, const View<U>& y, Shape shape) {
-  const auto low = [&](const auto& view) {
-    return reinterpret_cast<uintptr_t>(view.data + std::min<int64_t>(view.t, 0) * (shape.steps - 1) +
-                                       std::min<int64_t>(view.b, 0) * (shape.batch - 1));
-  };
-  const auto high = [&](const auto& view) {
-    return reinterpret_cast<uintptr_t>(view.data + std::max<int64_t>(view.t, 0) * (shape.steps - 1) +
-                                       std::max<int64_t>(view.b, 0) * (shape.batch - 1) + 1);
-  };
-  return low(x) < high(y) && low(y) < high(x);
-}
-template <class T, class Real>
-bool overlap(const View<T>&, const Constant<Real>&, Shape) {
-  return false;
-}
-
 // What the ops of a call share.
 template <class Real>
 struct Call {
@@ -166,23 +149,26 @@ struct Call {
   }
 };
 
-// `out`, or a new array. Where it overlaps an input still to be read, the result is written apart and copied.
+// `out`, or a new array. Where it shares memory with an input still to be read, the result is written apart
+// and copied.
 template <class Real>
 class Output {
  public:
   View<Real> view;
 
-  template <class Op>
-  Output(py::handle out, const Op& op, const Call<Real>& call)
-      : result_(out.is_none() ? py::object(py::array_t<Real>({call.shape.steps, call.shape.batch}))
+  // `inputs` may hold numbers and None as well.
+  Output(py::handle out, Shape shape, std::initializer_list<Handles> inputs)
+      : result_(out.is_none() ? py::object(py::array_t<Real>({shape.steps, shape.batch}))
                               : py::reinterpret_borrow<py::object>(out)) {
-    view = output<Real>(result_, call.shape);
+    view = output<Real>(result_, shape);
     if (out.is_none()) return;
-    bool overlaps = call.valid && overlap(view, *call.valid, call.shape);
-    op.each([&](const auto& x) { overlaps |= overlap(view, x, call.shape); });
-    if (!overlaps) return;
-    apart_ = py::array_t<Real>({call.shape.steps, call.shape.batch});
-    view = output<Real>(apart_, call.shape);
+    bool shares = false;
+    for (const Handles list : inputs)
+      for (const py::handle x : list)
+        shares |= is_array(x) && share_memory(result_, py::reinterpret_borrow<py::array>(x));
+    if (!shares) return;
+    apart_ = py::array_t<Real>({shape.steps, shape.batch});
+    view = output<Real>(apart_, shape);
   }
 
   py::object finish() {
@@ -197,8 +183,8 @@ class Output {
 // run(Real(), shape) for the dtype and shape of `first`; a refusal becomes the message of the checks in
 // Python.
 template <class Run>
-py::object checked(const char* op, py::handle first, std::initializer_list<py::handle> arrays, py::handle out,
-                   std::initializer_list<py::handle> options, Run run) {
+py::object checked(const char* op, py::handle first, Handles arrays, py::handle out, Handles options,
+                   Run run) {
   const auto shape_of = [](const py::array& array) {
     require(array.ndim() == 2);
     return Shape{array.shape(0), array.shape(1)};
@@ -207,7 +193,7 @@ py::object checked(const char* op, py::handle first, std::initializer_list<py::h
     if (py::isinstance<py::array_t<double>>(first)) return run(double(), shape_of(array_of<double>(first)));
     return run(float(), shape_of(array_of<float>(first)));
   } catch (const Refused&) {
-    const auto list = [](std::initializer_list<py::handle> handles) {
+    const auto list = [](Handles handles) {
       py::list items;
       for (const py::handle x : handles) items.append(x);
       return items;

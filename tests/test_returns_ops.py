@@ -108,6 +108,27 @@ def test_out_may_be_an_input(backend: str, op: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
+@pytest.mark.parametrize("op", OPS)
+def test_out_may_lie_a_row_before_an_input(backend: str, op: str) -> None:
+    """A row of out is the row of the input that is read after it."""
+    data = make(op, 6, 40)
+    for variant in VARIANTS[op]:
+        arguments = data | options(op, variant, data)
+        expected = run(op, arguments, backend=backend)
+        for name, x in arguments.items():
+            if not isinstance(x, np.ndarray):
+                continue
+            for place in range(OPS[op].outputs):
+                memory, outs = np.empty((7, 40), np.float32), [np.empty_like(y) for y in expected]
+                moved, outs[place] = memory.view(x.dtype)[1:, :40], memory[:-1]
+                moved[...] = x
+                out = tuple(outs) if OPS[op].outputs == 2 else outs[0]
+                got = run(op, arguments | {name: moved}, out=out, backend=backend)
+                for y, wanted in zip(got, expected, strict=True):
+                    np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
 @pytest.mark.parametrize("op", OPS)
 def test_empty(backend: str, op: str, shape: tuple[int, int]) -> None:
