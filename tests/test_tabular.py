@@ -7,22 +7,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from _exact import assert_between, distance, optimal_value, policy_value
+from _planners import METHODS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastrl import _core
 from fastrl.kernels.tabular import PolicyIterator, backup, bellman, reference
 from fastrl.tabular import MDP, evaluate, solve
-
-METHODS = [
-    "auto",
-    "value_iteration",
-    "modified_policy_iteration",
-    "policy_iteration",
-    "gauss_seidel",
-    "topological",
-    "prioritized_sweeping",
-]
 
 
 def random_mdp(seed, states=12, dense=False, wide=False, terminals=True, discounts=False, scale=1.0):

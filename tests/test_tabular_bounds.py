@@ -8,21 +8,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from _exact import assert_between, distance, optimal_value, policy_value
+from _planners import METHODS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fastrl.kernels.tabular import bellman
 from fastrl.tabular import MDP, average_reward, evaluate, solve, zoo
 
-METHODS = [
-    "auto",
-    "value_iteration",
-    "modified_policy_iteration",
-    "policy_iteration",
-    "gauss_seidel",
-    "topological",
-    "prioritized_sweeping",
-]
 ONE = np.ones((1, 1, 1))
 
 
@@ -114,6 +106,16 @@ def test_an_action_is_not_passed_over_because_its_row_weighs_more(method):
     found = solve(mdp, 0.9999, method=method, eps=1e-3)
     assert found.policy.tolist() == [0]
     assert_between(found.lower, optimal_value(mdp, 0.9999), found.upper)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("gauss_seidel", "prioritized_sweeping")])
+def test_values_are_shifted_by_what_rows_keep(method):
+    """Weights lack nine times what gamma lacks of 1: a shift by gamma alone would be ten times too long."""
+    rows, reward = mixing(actions=1)
+    mdp = MDP.from_dense(rows, reward, discount=np.full(rows.shape, 1 - 9e-8))
+    found = solve(mdp, 1 - 1e-8, method=method, eps=0.1, max_iter=2000)
+    assert found.converged
+    assert_between(found.lower, optimal_value(mdp, 1 - 1e-8), found.upper)
 
 
 def mixing(states=5, actions=2):

@@ -8,18 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from _memory import needs_proc, peak_of
+from _planners import METHODS
 
 from fastrl.tabular import solve, zoo
-
-METHODS = [
-    "auto",
-    "value_iteration",
-    "modified_policy_iteration",
-    "policy_iteration",
-    "gauss_seidel",
-    "topological",
-    "prioritized_sweeping",
-]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +42,10 @@ LONG = textwrap.dedent("""
     from fastrl.tabular import MDP, average_reward, evaluate, occupancy, solve, zoo
 
     method, gamma = sys.argv[1], float(sys.argv[2])
-    if gamma == 1:
+    if method == "small component":
+        mdp = MDP.from_outcomes([0, 0, 1], [0, 0, 0], [1, 2, 0], np.ones(3), np.array([1 - 1e-10, 1e-10, 1]), terminal=[2])
+        method = "topological"
+    elif gamma == 1:
         mdp = zoo.random_walk(20_001)  # takes the square of that many steps
     else:
         n = 20_000
@@ -59,7 +53,7 @@ LONG = textwrap.dedent("""
         to = np.stack([(s + 1) % n, (s + 2) % n], axis=1).ravel()
         reward = np.repeat(np.random.default_rng(0).normal(size=n), 2)
         mdp = MDP.from_outcomes(np.repeat(s, 2), np.zeros(2 * n, int), to, reward, np.full(2 * n, 0.5))
-    policy, endless = np.zeros(mdp.num_states, int), 10**9
+    policy, endless = np.zeros(mdp.num_states, int), 10**11
     call = {
         "evaluate iterative": lambda: evaluate(mdp, policy, gamma, method="iterative", eps=1e-12),
         "occupancy": lambda: occupancy(mdp, policy, gamma, initial=9999, method="iterative", max_iter=endless),
@@ -78,6 +72,7 @@ LONG = textwrap.dedent("""
     [
         *((method, 1 - 1e-9) for method in METHODS),
         *((method, 1.0) for method in METHODS),
+        ("small component", 1.0),
         ("evaluate iterative", 1 - 1e-9),
         ("evaluate iterative", 1.0),
         ("occupancy", 1 - 1e-9),

@@ -7,22 +7,13 @@ import gymnasium
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from _planners import METHODS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrl.kernels.tabular import bellman
 from fastrl.tabular import MDP, evaluate, solve, zoo
 from fastrl.tabular.total import Total
-
-METHODS = [
-    "auto",
-    "value_iteration",
-    "modified_policy_iteration",
-    "policy_iteration",
-    "gauss_seidel",
-    "topological",
-    "prioritized_sweeping",
-]
 
 
 def dense_rows(mdp):

@@ -97,9 +97,8 @@ def evaluate_process(
     """Values of a process with one pair a state."""
     of = bellman(process)
     endless = is_total("evaluate", of, gamma)
-    if endless:
-        process = _ending(process, of)
-        of = bellman(process)
+    if endless and (ending := _ending(process, of)) is not process:
+        process, of = ending, bellman(ending)
     if process.terminal is not None and process.terminal.all():
         nothing = np.zeros(process.num_states)
         return _evaluation(process.terminal, nothing, nothing.copy(), eps, method)
