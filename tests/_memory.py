@@ -2,19 +2,30 @@
 
 import ctypes
 import gc
+import multiprocessing
 import os
 import re
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
 no_asan = pytest.mark.skipif(
     "libasan" in os.environ.get("LD_PRELOAD", ""),
     reason="AddressSanitizer ends the process where memory runs out",
 )
+
+
+def in_a_fresh_process(measure: Callable[..., T], *arguments: object) -> T:
+    """What a test module's function returns where no earlier test has left the allocator gaps to fill."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
 def peak_of(call: Callable[[], object]) -> int:

@@ -130,9 +130,9 @@ class Total:
         q = np.zeros(self.process.num_pairs)
         of.backup(value, 1.0, next_value, choice, q)
         change = np.where(self.ends, 0.0, next_value - value)
-        lower, upper = np.full(states, -np.inf), np.full(states, np.inf)
         slack = 4 * rounding(of, float(np.abs(value).max()))
         steps = self._longest(q, next_value)
+        lower, upper = np.full(states, -np.inf), np.full(states, np.inf)
         if steps is not None:
             lower = value + (min(0.0, float(change.min())) - 2 * slack) * steps
             above = value + (2 * max(0.0, float(change.max())) + 2 * slack) * steps
