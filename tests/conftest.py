@@ -2,18 +2,26 @@
 
 import multiprocessing
 import os
+import random
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fastrl import _core
 
 # Tests run side by side, and torch's threads would wait for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples on every run, however slow the machine; --hypothesis-profile=search draws new ones.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("search"), derandomize=True)
+settings.load_profile("same")
 
 COMPILE = """
 import triton
@@ -40,6 +48,15 @@ def compiled(kernel, types, constants, fusion=True):
 def _default_start_method() -> None:
     """TorchRL, imported by any test, has the whole process start others by "spawn"."""
     multiprocessing.set_start_method(None, force=True)
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    """What a test draws without a generator of its own does not depend on the tests before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(params=["baseline", "avx2", "avx512"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from _memory import needs_proc, no_asan, peak_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import norm
@@ -149,7 +149,6 @@ def test_more_scratch_than_there_is_memory() -> None:
         quantile_huber(np.zeros((1, 3), np.float32), every)
 
 
-@settings(deadline=None, derandomize=True)
 @given(
     st.integers(1, 40),
     st.integers(1, 40),
