@@ -5,7 +5,6 @@ import gc
 import multiprocessing
 import os
 import re
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,7 +14,9 @@ import pytest
 
 T = TypeVar("T")
 
-needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+needs_proc = pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="reads the peak of memory from /proc"
+)
 no_asan = pytest.mark.skipif(
     "libasan" in os.environ.get("LD_PRELOAD", ""),
     reason="AddressSanitizer ends the process where memory runs out",
