@@ -19,6 +19,8 @@ from fastrl import _core
 # Tests run side by side, and torch's threads would wait for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+os.environ["COLUMNS"] = "80"  # that help and errors are wrapped to
+
 # A job in the background ignores Ctrl-C, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
