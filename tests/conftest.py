@@ -21,8 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 os.environ["COLUMNS"] = "80"  # that help and errors are wrapped to
 
-# A job in the background ignores Ctrl-C, and so would the programs that tests start and interrupt.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+# Shells start jobs in the background with it ignored, which processes that tests start and interrupt would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run, however slow the machine; --hypothesis-profile=search draws new ones.
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
