@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
+from fastrl.kernels.replay._convert import array_of
 from fastrl.replay import PrioritizedReplayBuffer, ReplayBuffer
 
 
@@ -81,6 +82,7 @@ class Transitions:
                 name,
                 f"next_{name}",
                 name.removeprefix("obs.") if of_dict else None,
+                _shape(op, "observation_space", part),
                 isinstance(part, spaces.Discrete),
             )
             for name, part in self._parts.items()
@@ -128,7 +130,7 @@ class Transitions:
             TypeError, ValueError: an array that does not fit; nothing is stored.
         """
         n = self._n_envs
-        terminated = self._column("done", done, (n, 1)).astype(np.float32)
+        terminated = self.column("done", done, (n, 1)).astype(np.float32)
         truncated = self._none_truncated
         if self._timeouts:
             if not isinstance(infos, list | tuple) or len(infos) != n:
@@ -136,18 +138,27 @@ class Transitions:
             if np.count_nonzero(terminated):
                 truncated = truncated.copy()
                 for i in terminated[:, 0].nonzero()[0].tolist():
+                    if not isinstance(infos[i], Mapping):
+                        raise ValueError(
+                            f"{self._op} add: infos must be {n} dicts, got {describe(infos[i])} at {i}"
+                        )
                     if infos[i].get("TimeLimit.truncated", False):
                         truncated[i], terminated[i] = True, 0
         fields = {
-            "action": self._column("action", action, self._action_shape),
-            "reward": self._column("reward", reward, (n, 1)),
+            "action": self.column("action", action, self._action_shape),
+            "reward": self.column("reward", reward, (n, 1)),
             "terminated": terminated,
             "truncated": truncated,
         }
-        for name, following, key, discrete in self._observed:
+        if self._keys is not None:
+            self._require_keys("obs", obs)
+            self._require_keys("next_obs", next_obs)
+        for name, following, key, shape, discrete in self._observed:
             first, last = (obs, next_obs) if key is None else (obs[key], next_obs[key])
             if discrete:  # [n_envs] or [n_envs, 1]
-                first, last = self._column("obs", first, (n, 1)), self._column("next_obs", last, (n, 1))
+                first, last = self.column("obs", first, (n, 1)), self.column("next_obs", last, (n, 1))
+            elif n == 1:  # SB3's arrays take a row without the axis of environments
+                first, last = _as_row(first, shape), _as_row(last, shape)
             fields[name], fields[following] = first, last
         self.rows.add(**fields)
 
@@ -172,11 +183,26 @@ class Transitions:
             None if discount is None else discount[:, None],
         )
 
-    def _column(self, name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        array = np.asarray(value)
+    def column(self, name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        """An argument of ``add`` as real numbers of this shape.
+
+        Raises:
+            TypeError: others.
+            ValueError: more or fewer.
+        """
+        op, wanted = f"{self._op} add", f"real numbers {list(shape)}"
+        array = value if type(value) is np.ndarray else array_of(op, name, value, wanted)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{op}: {name} must be {wanted}, got {describe(array if array.ndim else value)}")
         if array.size != math.prod(shape):
             raise ValueError(f"{self._op} add: {name} must be {list(shape)}, got {describe(array)}")
         return array.reshape(shape)
+
+    def _require_keys(self, name: str, value: Any) -> None:
+        keys = self._keys or ()
+        if not isinstance(value, Mapping) or not value.keys() >= set(keys):
+            got = ", ".join(map(str, value)) if isinstance(value, Mapping) else describe(value)
+            raise ValueError(f"{self._op} add: {name} must have {', '.join(keys)}, got {got or 'none'}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"arguments": self._arguments, "keywords": self._keywords, "rows": self.rows}
@@ -192,6 +218,10 @@ def on_device(values: Any, device: torch.device) -> Any:
         return {key: on_device(value, device) for key, value in values.items()}
     tensor = torch.from_numpy(values)
     return tensor if device.type == "cpu" else tensor.to(device)
+
+
+def _as_row(value: Any, shape: tuple[int, ...]) -> Any:
+    return value[None] if getattr(value, "shape", None) == shape else value
 
 
 def _shape(op: str, name: str, space: spaces.Space[Any]) -> tuple[int, ...]:
