@@ -59,8 +59,15 @@ def require_seed(seed: object) -> int:
 
 
 def require_exponents(alpha: float, eps: float) -> None:
-    """Raise ValueError unless both are finite and >= 0."""
+    """Raise unless both are finite and >= 0.
+
+    Raises:
+        TypeError: no number.
+        ValueError: out of range.
+    """
     for name, x in (("alpha", alpha), ("eps", eps)):
+        if not isinstance(x, int | float | np.floating | np.integer):
+            raise TypeError(f"SumTree: {name} must be a number, got {describe(x)}")
         if not 0 <= x < math.inf:
             raise ValueError(f"SumTree: {name} must be finite and >= 0, got {x}")
 
@@ -176,6 +183,8 @@ def plain_state(state: Mapping[str, Any], capacity: int) -> tuple[NDArray[np.flo
         ValueError: a missing key, another capacity, or values that no tree has.
     """
     op = "SumTree.load_state"
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{op}: state must be a dict, got {describe(state)}")
     missing = {"leaf", "max_priority", "seed", "draws"} - set(state)
     if missing:
         raise ValueError(
@@ -198,7 +207,7 @@ def _plain(op: str, name: str, x: Any, dtypes: tuple[Any, ...], wanted: str) -> 
         if x.device.type != "cpu":
             raise TypeError(f"{op}: {name} must be on the CPU, got a tensor on {x.device}")
         known = str(x.dtype).removeprefix("torch.") in [np.dtype(dtype).name for dtype in dtypes]
-        x = x.detach().numpy() if known else None
+        x = x.detach().resolve_neg().numpy() if known and str(x.layout) == "torch.strided" else None
     if not isinstance(x, np.ndarray) or x.dtype not in dtypes or not x.dtype.isnative:
         raise TypeError(f"{op}: {name} must be {wanted}, got {describe(given)}")
     if x.ndim > 1:

@@ -175,7 +175,7 @@ class SumTree:
             TypeError: a wrong dtype.
             ValueError: a wrong argument, or no item has a leaf over 0. No draw is used up then.
         """
-        if out is not None and is_tensor(out[0]):
+        if isinstance(out, tuple) and out and is_tensor(out[0]):
             self._sample(batch_size, beta, stratified, normalize, tuple(_array(x) for x in out))
             return out
         drawn: tuple[Any, Any] = self._sample(batch_size, beta, stratified, normalize, out)
@@ -265,7 +265,7 @@ def _array(x: Any) -> Any:
     if is_tensor(x) and x.device.type == "cpu":
         try:
             return x.detach().numpy()
-        except TypeError:  # such as bfloat16
+        except (TypeError, RuntimeError):  # such as bfloat16, and one that is the negative of its memory
             return x
     return x
 

@@ -195,3 +195,39 @@ def test_all_transitions_shuffled():
     assert not np.array_equal(shuffled["rew"], np.sort(shuffled["rew"], axis=0))
     np.testing.assert_array_equal(np.sort(shuffled["rew"], axis=0), mine.get_all_transitions()["rew"])
     np.testing.assert_array_equal(shuffled["act"], shuffled["rew"].astype(int))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"size": np.inf}, ValueError, "replay: size must be finite, got inf"),
+        ({"size": "8"}, TypeError, "replay: size must be a number, got str '8'"),
+        ({"env_dict": [("a", {})]}, TypeError, "replay: env_dict must be a dict of fields"),
+        (
+            {"env_dict": {"a": 3}},
+            ValueError,
+            "replay: a must be a dict of shape, dtype and stack_axis, got 3",
+        ),
+        ({"stack_compress": 3}, TypeError, "replay: fields must be named by a str or several, got int 3"),
+    ],
+)
+@pytest.mark.parametrize("name", BUFFERS)
+def test_what_the_buffers_refuse(name, options, error, message):
+    with pytest.raises(error, match=message):
+        getattr(ours, name)(**({"size": 8, "env_dict": {"a": {}}} | options))
+
+
+def test_priorities_of_other_forms():
+    torch = pytest.importorskip("torch")
+    _, mine = pair("PrioritizedReplayBuffer", eps=0)
+    mine.add(**rows(0, 2), priorities=torch.tensor([[2.0], [3.0]], requires_grad=True))
+    mine.update_priorities(torch.tensor([[0]]), torch.tensor([5.0], dtype=torch.bfloat16))
+    assert mine.get_max_priority() == 5
+    before = mine.state()["leaves"].tolist()
+    mine.update_priorities([], [])
+    for indexes, priorities in (([0.5], [1.0]), ([[0], [0, 1]], [1.0]), ([0], ["a"])):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"^update_priorities: (indexes|priorities) must be"
+        ):
+            mine.update_priorities(indexes, priorities)
+    assert mine.state()["leaves"].tolist() == before
