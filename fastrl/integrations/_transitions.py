@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 
 class Transitions:
-    """A :mod:`fastrl.replay` buffer whose fields are those of two spaces. It can be pickled, by its state.
+    """A :mod:`fastrl.replay` buffer whose fields are those of two spaces. It can be pickled.
 
     Images (uint8, three axes) are stored once, not as observation and next observation, and a stack of frames
     frame by frame. So is any observation with ``share``. What comes back is exact, at ends of episodes too.
@@ -63,15 +63,6 @@ class Transitions:
         gamma: float,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._arguments = (op, steps, observation_space, action_space, n_envs)
-        self._keywords = {
-            "share": share,
-            "frame_stack": frame_stack,
-            "timeouts": timeouts,
-            "n_steps": n_steps,
-            "gamma": gamma,
-            "options": options,
-        }
         self._op, self._n_envs, self._timeouts = op, n_envs, timeouts
         of_dict = isinstance(observation_space, spaces.Dict)
         self._keys = tuple(observation_space) if isinstance(observation_space, spaces.Dict) else None
@@ -203,13 +194,6 @@ class Transitions:
         if not isinstance(value, Mapping) or not value.keys() >= set(keys):
             got = ", ".join(map(str, value)) if isinstance(value, Mapping) else describe(value)
             raise ValueError(f"{self._op} add: {name} must have {', '.join(keys)}, got {got or 'none'}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"arguments": self._arguments, "keywords": self._keywords, "rows": self.rows}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(*state["arguments"], **state["keywords"])  # type: ignore[misc]
-        self.rows = state["rows"]
 
 
 def on_device(values: Any, device: torch.device) -> Any:

@@ -13,6 +13,7 @@ from stable_baselines3.common import buffers  # noqa: E402
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 from stable_baselines3.common.vec_env import VecNormalize  # noqa: E402
 
+from fastrl.integrations import _transitions  # noqa: E402
 from fastrl.integrations.sb3 import DictReplayBuffer, PrioritizedReplayBuffer, ReplayBuffer  # noqa: E402
 from fastrl.integrations.sb3 import make_vec_env as compiled  # noqa: E402
 
@@ -165,6 +166,17 @@ def test_copies_go_on(change, cls):
         assert_same(x, y)
     fill([buffer], steps, 1)
     assert both[0].pos == both[1].pos + 1
+
+
+def test_a_copy_asks_for_no_memory_but_its_own(monkeypatch):
+    """Another buffer, made only to be replaced, might not fit beside it."""
+    buffer = ReplayBuffer(20, IMAGE, spaces.Discrete(2), device="cpu", n_envs=2)
+    fill([buffer], Steps(IMAGE, spaces.Discrete(2), 2), 13)
+    written = pickle.dumps(buffer)
+    monkeypatch.setattr(_transitions, "ReplayBuffer", None)
+    other = pickle.loads(written)
+    for x, y in zip(sampled(buffer, 64), sampled(other, 64), strict=True):
+        assert_same(x, y)
 
 
 def test_batches_of_vec_normalize_are_sb3s():
