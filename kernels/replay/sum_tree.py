@@ -191,7 +191,7 @@ class SumTree:
     def prefix_index(self, mass: Any) -> Any:
         """The item i under which a mass falls: Σ_{j<i} leaf_j <= mass < Σ_{j<=i} leaf_j, up to rounding.
 
-        Never one of leaf 0: mass 0 gives the first item that is not, the total the last.
+        Never one of leaf 0: mass 0 gives the first item that is not, the total the last (up to rounding).
 
         Args:
             mass: float64 [B], each in [0, total], or one number.
