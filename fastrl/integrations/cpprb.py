@@ -11,7 +11,7 @@ batches have ``discount`` besides, γ^k · (1 - done) of each row; batches alway
 can be seeded; numbers that do not fit a field, and rows that are not stored, are refused; a file is a folder
 of safetensors that holds priorities too.
 
-cpprb itself need not be installed. Not there: ``mmap_prefix``, classes for several processes.
+cpprb itself need not be installed. Not there: ``mmap_prefix``, its files, other classes, ``create_buffer``.
 """
 
 import math
@@ -77,7 +77,7 @@ class _AsCpprb(replay.ReplayBuffer):
             self,
             _rows(size),
             _spelt_out(env_dict, stack_compress),
-            Nstep=Nstep,
+            Nstep={"rew": (), **Nstep} if isinstance(Nstep, Mapping) else Nstep,  # cpprb needs none
             next_of=next_of,
             stack_compress=stack_compress,
             default_dtype=np.float32 if default_dtype is None else default_dtype,
@@ -161,7 +161,7 @@ class ReplayBuffer(_AsCpprb):
             next_of: fields whose next value is stored with them.
             stack_compress: fields that are stacks of frames, the last axis.
             default_dtype: float32.
-            Nstep: ``{"size": n, "gamma": 0.99, "rew": names, "next": names}``.
+            Nstep: ``{"size": n, "gamma": 0.99, "rew": names, "next": names}``, all but ``size`` optional.
             seed: of the draws; None: from the system.
 
         Raises:
@@ -202,7 +202,7 @@ class PrioritizedReplayBuffer(_AsCpprb, replay.PrioritizedReplayBuffer):
             size: rows.
             env_dict: field name to ``{"shape": 1, "dtype": default_dtype}``.
             alpha: exponent of priorities.
-            Nstep: ``{"size": n, "gamma": 0.99, "rew": names, "next": names}``.
+            Nstep: ``{"size": n, "gamma": 0.99, "rew": names, "next": names}``, all but ``size`` optional.
             eps: added to priorities.
             check_for_update: let :meth:`update_priorities` pass over rows written since :meth:`sample`.
             next_of: fields whose next value is stored with them.
@@ -249,4 +249,6 @@ class PrioritizedReplayBuffer(_AsCpprb, replay.PrioritizedReplayBuffer):
             _raveled("update_priorities", name, x)
             for name, x in (("indexes", indexes), ("priorities", priorities))
         )
+        if isinstance(rows, np.ndarray) and rows.dtype.kind == "f" and (rows == np.rint(rows)).all():
+            rows = rows.astype(np.int64)  # as cpprb takes them
         super().update_priorities(rows, values, since=since)

@@ -163,6 +163,16 @@ def test_n_step_of_terminated_episodes_is_equal(gamma):
     assert (expected["done"][goes_on] == 0).all()  # cpprb's others: tests/conformance/peers/test_n_step.py
 
 
+def test_n_step_without_rewards():
+    for buffer in pair("ReplayBuffer", fields={"done": {}}, Nstep={"size": 3, "gamma": 0.5}):
+        for done in (0, 0, 0, 0, 1):
+            buffer.add(done=done)
+        buffer.on_episode_end()
+        done = buffer.get_all_transitions()["done"][:, 0].tolist()
+        assert (done[:2], done[3:]) == ([0, 0], [1, 1])
+    assert done[2] == 1  # cpprb's is not right
+
+
 @pytest.mark.parametrize("options", [{"next_of": "obs"}, {"next_of": "obs", "stack_compress": "obs"}])
 def test_shared_memory_is_returned_alike(options):
     fields = {"obs": {"shape": (5, 3)}, "done": {}}
@@ -225,6 +235,9 @@ def test_priorities_of_other_forms():
     assert mine.get_max_priority() == 5
     before = mine.state()["leaves"].tolist()
     mine.update_priorities([], [])
+    mine.update_priorities(np.array([1.0]), [4.0])
+    assert mine.state()["leaves"].tolist() == [before[0], 4**0.6]
+    before = mine.state()["leaves"].tolist()
     for indexes, priorities in (([0.5], [1.0]), ([[0], [0, 1]], [1.0]), ([0], ["a"])):
         with pytest.raises(
             (TypeError, ValueError), match=r"^update_priorities: (indexes|priorities) must be"
