@@ -227,7 +227,7 @@ def test_runs(name: str, span: tuple[Any, Any], error: type[Exception], message:
 
 @pytest.mark.parametrize("index", [10, -1, np.array([3, 10])])
 def test_reading_out_of_range(index: Any) -> None:
-    unchanged(lambda tree: tree[index], ValueError, r"SumTree: index must be in \[0, 10\)")
+    unchanged(lambda tree: tree[index], IndexError, r"SumTree: index must be in \[0, 10\)")
 
 
 def with_leaf(i: int, x: float) -> NDArray[np.float64]:

@@ -38,11 +38,15 @@ class SegmentTree:
         return len(self._tree)
 
     def __getitem__(self, index: Any) -> Any:
-        """Leaves, float64 of the shape of ``index``, or a float for an integer; negative: from behind."""
+        """Leaves, float64 of the shape of ``index``, or a float for an integer; negative: from behind.
+
+        Raises:
+            IndexError: out of range.
+        """
         if isinstance(index, np.ndarray) and index.ndim == 1 and index.dtype == np.int64:
             try:
                 return self._tree[index]
-            except ValueError:  # maybe negative
+            except IndexError:  # maybe negative
                 pass
         at = _places(index)
         if at.dtype == np.int64:  # `buffer[-1]` reads its weight as well

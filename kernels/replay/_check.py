@@ -83,21 +83,24 @@ def require_span(op: str, start: object, stop: object, capacity: int) -> tuple[i
     return require_integer(op, "start", start, 0, last + 1), last
 
 
-def plain_indices(op: str, index: Any, capacity: int) -> NDArray[np.int64]:
+def plain_indices(
+    op: str, index: Any, capacity: int, out_of_range: type[Exception] = ValueError
+) -> NDArray[np.int64]:
     """Indices as a contiguous int64 array [B].
 
     Raises:
         TypeError: another dtype, or a tensor elsewhere than on the CPU.
-        ValueError: another number of axes, or an index out of range.
+        ValueError: another number of axes.
+        out_of_range: an index is.
     """
     if isinstance(index, int | np.integer) and not isinstance(index, bool | np.bool_):
         if not 0 <= index < capacity:
-            raise ValueError(f"{op}: index must be in [0, {capacity}), got {index}")
+            raise out_of_range(f"{op}: index must be in [0, {capacity}), got {index}")
         return np.array([index], np.int64)
     array = _plain(op, "index", index, (np.int64,), "int64 [B] or an integer")
     wrong = (array < 0) | (array >= capacity)
     if wrong.any():
-        raise ValueError(f"{op}: index must be in [0, {capacity}), got {array[wrong][0]}")
+        raise out_of_range(f"{op}: index must be in [0, {capacity}), got {array[wrong][0]}")
     return array
 
 

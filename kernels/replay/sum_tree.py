@@ -211,10 +211,15 @@ class SumTree:
         return _like(mass, found)
 
     def __getitem__(self, index: Any) -> Any:
-        """Leaves of some items, float64 [B], or of one, a float."""
+        """Leaves of some items, float64 [B], or of one, a float.
+
+        Raises:
+            TypeError: a wrong dtype.
+            IndexError: an index out of range, so that the tree can be iterated over.
+        """
         found = self._tree.get(index)
         if found is None:
-            found = self._tree.get(plain_indices("SumTree", index, self._capacity))
+            found = self._tree.get(plain_indices("SumTree", index, self._capacity, IndexError))
         return _like(index, found)
 
     def __setitem__(self, index: Any, priority: Any) -> None:

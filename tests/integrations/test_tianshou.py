@@ -71,8 +71,9 @@ def test_rows_are_read_from_behind() -> None:
     assert tree[-1] == 3
     np.testing.assert_array_equal(tree[np.array([-4, 1, -2])], [0, 1, 2])
     for index in (-5, np.array([0, 4])):
-        with pytest.raises(ValueError, match=r"index must be in \[0, 4\)"):
+        with pytest.raises(IndexError, match=r"index must be in \[0, 4\)"):
             tree[index]
+    assert list(tree) == [0, 1, 2, 3]
     buffer = PrioritizedReplayBuffer(8, alpha=1.0, beta=1.0)
     for i in range(8):
         buffer.add(one(i))
