@@ -302,7 +302,7 @@ class ReplayBuffer:
 
         Raises:
             CheckpointError: nothing there, damaged, or of another kind of buffer; nothing is changed.
-            TypeError, ValueError: as :meth:`load_state`.
+            TypeError, ValueError, MemoryError: as :meth:`load_state`.
         """
         state = checkpoint.read(path, algorithm=type(self).__name__).state
         if isinstance(state, Mapping) and set(state) == {"config", "contents"}:
