@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -141,11 +141,11 @@ class Transitions:
             "terminated": terminated,
             "truncated": truncated,
         }
-        if self._keys is not None:
-            self._require_keys("obs", obs)
-            self._require_keys("next_obs", next_obs)
         for name, following, key, shape, discrete in self._observed:
-            first, last = (obs, next_obs) if key is None else (obs[key], next_obs[key])
+            try:
+                first, last = (obs, next_obs) if key is None else (obs[key], next_obs[key])
+            except (IndexError, KeyError, TypeError):
+                self._refuse_keys(obs=obs, next_obs=next_obs)
             if discrete:  # [n_envs] or [n_envs, 1]
                 first, last = self.column("obs", first, (n, 1)), self.column("next_obs", last, (n, 1))
             elif n == 1:  # SB3's arrays take a row without the axis of environments
@@ -181,19 +181,25 @@ class Transitions:
             TypeError: others.
             ValueError: more or fewer.
         """
-        op, wanted = f"{self._op} add", f"real numbers {list(shape)}"
-        array = value if type(value) is np.ndarray else array_of(op, name, value, wanted)
+        array = value if type(value) is np.ndarray else self._array(name, value, shape)
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"{op}: {name} must be {wanted}, got {describe(array if array.ndim else value)}")
+            got = describe(array if array.ndim else value)
+            raise TypeError(f"{self._op} add: {name} must be real numbers {list(shape)}, got {got}")
         if array.size != math.prod(shape):
             raise ValueError(f"{self._op} add: {name} must be {list(shape)}, got {describe(array)}")
         return array.reshape(shape)
 
-    def _require_keys(self, name: str, value: Any) -> None:
+    def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        return array_of(f"{self._op} add", name, value, f"real numbers {list(shape)}")
+
+    def _refuse_keys(self, **values: Any) -> NoReturn:
+        """Raise ValueError for the first of these that has not all keys of the space."""
         keys = self._keys or ()
-        if not isinstance(value, Mapping) or not value.keys() >= set(keys):
-            got = ", ".join(map(str, value)) if isinstance(value, Mapping) else describe(value)
-            raise ValueError(f"{self._op} add: {name} must have {', '.join(keys)}, got {got or 'none'}")
+        for name, value in values.items():
+            if not isinstance(value, Mapping) or not value.keys() >= set(keys):
+                got = ", ".join(map(str, value)) if isinstance(value, Mapping) else describe(value)
+                raise ValueError(f"{self._op} add: {name} must have {', '.join(keys)}, got {got or 'none'}")
+        raise AssertionError("observations have all keys")
 
 
 def on_device(values: Any, device: torch.device) -> Any:

@@ -251,12 +251,11 @@ class PrioritizedReplayBuffer:
         Raises:
             TypeError, ValueError: an array that does not fit; nothing is stored.
         """
-        terminated, out_of_time = (
-            self.transitions.column(name, flag, (1,)) != 0
-            for name, flag in (("done", done), ("truncated", truncated))
-        )
-        infos = [{"TimeLimit.truncated": bool(out_of_time & ~terminated)}]
-        self.transitions.add(obs, next_obs, action, reward, terminated | out_of_time, infos)
+        terminated = self.transitions.column("done", done, (1,)) != 0
+        if type(truncated) is not bool:
+            truncated = bool(self.transitions.column("truncated", truncated, (1,))[0])
+        infos = [{"TimeLimit.truncated": truncated and not terminated[0]}]
+        self.transitions.add(obs, next_obs, action, reward, terminated | truncated, infos)
 
     def sample(self, batch_size: int) -> PrioritizedBatch:
         """A batch drawn by priority, weights by ``beta``.
