@@ -184,6 +184,31 @@ def test_the_operator_of_other_arguments_is_well_formed(op: Any) -> None:
     torch.library.opcheck(getattr(torch.ops.fastrl, op.__name__), (*inputs, None))
 
 
+@DIFFERENTIABLE
+def test_without_gradient(op: Any) -> None:
+    x = arguments_of(op)
+    want = [y.detach() for y in parts(op(**x))]
+    constants = {name: v.detach() if isinstance(v, torch.Tensor) else v for name, v in x.items()}
+    with torch.no_grad():
+        calls = [op(**x), op(**constants)]
+    for got in map(parts, (*calls, op(**constants))):
+        for a, b in zip(got, want, strict=True):
+            assert torch.equal(a, b)
+            assert not a.requires_grad
+
+
+@DIFFERENTIABLE
+@pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")  # torch's own
+def test_forward_mode_is_refused(op: Any) -> None:
+    x = arguments_of(op)
+    name = next(iter(x))
+    leaf = x[name].detach()
+    with torch.autograd.forward_ad.dual_level():
+        x[name] = torch.autograd.forward_ad.make_dual(leaf, leaf)
+        with pytest.raises(NotImplementedError, match="jvp"):
+            op(**x)
+
+
 def test_what_it_cannot_do() -> None:
     for op in (c51_loss, quantile_huber, expectation):
         x = arguments_of(op)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fastrl.kernels._dispatch import resolve
 from fastrl.kernels.distributional import _check
@@ -58,6 +59,8 @@ def loss(op: str, arguments: tuple[Any, ...], backend: str | None) -> tuple[Any,
         _CHECKS[op](*arguments)
         result: tuple[Tensor, Tensor] = getattr(torch.ops.fastrl, op)(*_plain(inputs), backend)
         return result
+    if not _followed(inputs[0]):
+        return _run(op, arguments, backend)  # type: ignore[no-any-return]
     return _direct[op].apply(*inputs, backend)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -69,6 +72,8 @@ def expectation(x: Tensor, support: Any, v_min: Any, v_max: Any, logits: bool, b
         _check.require_expectation(*arguments)
         result: Tensor = torch.ops.fastrl.expectation(*_plain(arguments), backend)
         return result
+    if not _followed(x):
+        return _run("expectation", arguments, backend)  # type: ignore[no-any-return]
     return _direct["expectation"].apply(*arguments, backend)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -86,15 +91,20 @@ def one_atom(x: Tensor, v_min: Any, v_max: Any, atoms: Any, backend: str | None)
 
 
 def _refuse_grad(op: str, arguments: Any, first: int) -> None:
-    for i in range(first, len(arguments)):
-        if isinstance(arguments[i], Tensor) and arguments[i].requires_grad:
-            name = _PARAMETERS[op].split(", ")[i].split()[-1]
-            raise ValueError(f"{op}: {name} must not require a gradient, which would be lost: detach it")
+    lost = [i for i, x in enumerate(arguments) if isinstance(x, Tensor) and x.requires_grad and i >= first]
+    if lost:
+        name = _PARAMETERS[op].split(", ")[lost[0]].split()[-1]
+        raise ValueError(f"{op}: {name} must not require a gradient, which would be lost: detach it")
 
 
 def _traced(x: Tensor) -> bool:
     """Whether something follows the call instead of the numbers."""
     return torch.compiler.is_compiling() or type(x) is not Tensor or torch._C._len_torch_dispatch_stack() > 0
+
+
+def _followed(x: Tensor) -> bool:
+    """Whether autograd follows the call, in either mode."""
+    return (x.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0
 
 
 def _plain(arguments: Any) -> list[Any]:
@@ -110,13 +120,13 @@ def _run(op: str, arguments: tuple[Any, ...], backend: str | None) -> Any:
         _CHECKS[op](*arguments)
         result = resolve("distributional", op, first.device.type, backend)(*arguments)
         return result if out is None else _written(out)
-    if any(not x.is_cpu if isinstance(x, Tensor) else isinstance(x, np.ndarray) for x in arguments):
+    if [x for x in arguments if isinstance(x, np.ndarray)]:
         _CHECKS[op](*arguments)  # which refuses it
     try:
         arrays = [
             (x.detach() if x.requires_grad else x).numpy() if isinstance(x, Tensor) else x for x in arguments
         ]
-    except TypeError:  # of a dtype that NumPy lacks
+    except TypeError:  # of another device, or of a dtype that NumPy lacks
         _CHECKS[op](*arguments)
         raise
     result = resolve("distributional", op, "cpu", backend)(*arrays)
@@ -175,6 +185,7 @@ def _expectation_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 def _define_loss(op: str) -> None:
     names = [part.split()[-1] for part in _PARAMETERS[op].split(", ")]
+    nothing, position = (None,) * len(names), names.index("scale")
 
     def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
         *arguments, backend = inputs
@@ -185,7 +196,7 @@ def _define_loss(op: str) -> None:
         return x.new_empty(x.shape[:1]), x.new_empty(x.shape)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        scale, batch = inputs[names.index("scale")], inputs[0].shape[0]
+        scale, batch = inputs[position], inputs[0].shape[0]
         # a gradient scaled by 0 cannot be scaled back
         ctx.unscale = max(batch, 1) if scale is None else 1.0 / scale
         ctx.save_for_backward(output[1])
@@ -195,7 +206,6 @@ def _define_loss(op: str) -> None:
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True: the gradient is a constant, so it would be wrong
             raise RuntimeError(f"{op}: second derivatives are not implemented (create_graph=True)")
-        nothing = (None,) * len(names)
         if grad is None:
             return None, *nothing
         (d,) = ctx.saved_tensors
