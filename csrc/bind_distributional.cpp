@@ -377,6 +377,21 @@ py::object hl_gauss(const py::Args<py::object>& args) {
   });
 }
 
+py::object two_hot(const py::Args<py::object>& args) {
+  return explained("require_two_hot", args, [&] {
+    const char* op = "two_hot";
+    if (args.size() != 5) throw std::invalid_argument("two_hot: takes 5 arguments");
+    const py::array x = array_of<const float>(args[0], op, "x", 1);
+    const py::ssize_t rows = x.shape(0);
+    const Support support(args[1], args[2], args[3], atoms_of(args[4], op), op, "support");
+    auto result = py::reinterpret_steal<py::object>(new_array<float>(rows, support.atoms().n));
+    auto* out = static_cast<float*>(contents(result.ptr()));
+    without_gil(rows * support.atoms().n >= kReleaseGil,
+                [&] { distributional().two_hot(rows, support.atoms(), view_of<const float>(x), out); });
+    return result;
+  });
+}
+
 }  // namespace
 
 void register_distributional(py::module_& m) {
@@ -385,6 +400,7 @@ void register_distributional(py::module_& m) {
   m.def("quantile_huber", &quantile_huber);
   m.def("expectation", &expectation);
   m.def("hl_gauss", &hl_gauss);
+  m.def("two_hot", &two_hot);
 }
 
 }  // namespace fastrl

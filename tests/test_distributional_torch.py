@@ -149,7 +149,7 @@ def test_expectation_of_probabilities_has_a_gradient() -> None:
     torch.testing.assert_close(got, z.expand(B, N))
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op is not two_hot], ids=lambda op: op.__name__)
+@ALL
 def test_the_operator_is_well_formed(op: Any) -> None:
     x = arguments_of(op)
     op(**x)  # which registers it
@@ -162,12 +162,13 @@ def test_the_operator_is_well_formed(op: Any) -> None:
         ),
         quantile_huber: lambda: (x["quantiles"], x["targets"], x["taus"], 1.0, 0.1, None),
         expectation: lambda: (x["x"].detach()[:, 0].clone().requires_grad_(), *support, True),
+        two_hot: lambda: (x["x"], *support, N),
         hl_gauss: lambda: (x["x"], *support, N, 0.4),
     }[op]()  # fmt: skip
     torch.library.opcheck(getattr(torch.ops.fastrl, op.__name__), (*inputs, None))
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op is not two_hot], ids=lambda op: op.__name__)
+@ALL
 def test_the_operator_of_other_arguments_is_well_formed(op: Any) -> None:
     """Supports as arrays, one action, discounts by gamma and flags."""
     op(**arguments_of(op))  # which registers it
@@ -179,6 +180,7 @@ def test_the_operator_of_other_arguments_is_well_formed(op: Any) -> None:
         c51_loss: (leaf, None, rows, *bellman, None, True, 0.3),
         quantile_huber: (leaf, torch.randn(B, 3), None, 0.0, 0.1, 2.0),
         expectation: (leaf, *support, False),
+        two_hot: (reward, *support, None),
         hl_gauss: (reward, *support, None, 0.4),
     }[op]
     torch.library.opcheck(getattr(torch.ops.fastrl, op.__name__), (*inputs, None))

@@ -352,6 +352,16 @@ def require_hl_gauss(x: Any, support: Any, v_min: Any, v_max: Any, atoms: Any, s
         raise ValueError(f"hl_gauss: sigma must be > 0 and finite, got {sigma}")
 
 
+def require_two_hot(x: Any, support: Any, v_min: Any, v_max: Any, atoms: Any) -> None:
+    """Raise unless ``fastrl.kernels.two_hot`` takes these arguments.
+
+    Raises:
+        TypeError: a dtype is wrong.
+        ValueError: anything else is wrong.
+    """
+    require_values("two_hot", x, support, v_min, v_max, atoms)
+
+
 def require_values(op: str, x: Any, support: Any, v_min: Any, v_max: Any, atoms: Any) -> None:
     """Raise unless values [B] come with atoms.
 

@@ -14,6 +14,7 @@ _SUPPORT = "Tensor? support, float? v_min, float? v_max"
 _BELLMAN = f"Tensor reward, Tensor? discount, Tensor? terminated, float? gamma, {_SUPPORT}"
 _PARAMETERS = {
     "c51_project": f"Tensor probs, {_BELLMAN}, Tensor? target_support",
+    "two_hot": f"Tensor x, {_SUPPORT}, int? atoms",
     "hl_gauss": f"Tensor x, {_SUPPORT}, int? atoms, float sigma",
     "expectation": f"Tensor x, {_SUPPORT}, bool logits",
     "c51_loss": (
@@ -26,6 +27,7 @@ _PARAMETERS = {
 }
 _CHECKS: dict[str, Any] = {
     "c51_project": _check.require_projection,
+    "two_hot": _check.require_two_hot,
     "hl_gauss": _check.require_hl_gauss,
     "expectation": _check.require_expectation,
     "c51_loss": _check.require_c51_loss,
@@ -75,19 +77,6 @@ def expectation(x: Tensor, support: Any, v_min: Any, v_max: Any, logits: bool, b
     if not _followed(x):
         return _run("expectation", arguments, backend)  # type: ignore[no-any-return]
     return _direct["expectation"].apply(*arguments, backend)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def one_atom(x: Tensor, v_min: Any, v_max: Any, atoms: Any, backend: str | None) -> tuple[Any, Any]:
-    """Rows of two atoms with all mass on the first, and atoms to project on where they are evenly spaced."""
-    if not _traced(x):
-        resolve("distributional", "c51_project", x.device.type, backend, "two_hot")
-    if torch.is_grad_enabled() and x.requires_grad:
-        raise ValueError("two_hot: x must not require a gradient, which would be lost: detach it")
-    one = x.new_zeros((x.shape[0], 2))
-    one[:, 0] = 1
-    if v_min is None:
-        return one, None
-    return one, torch.linspace(v_min, v_max, atoms, dtype=torch.float64, device=x.device)
 
 
 def _refuse_grad(op: str, arguments: Any, first: int) -> None:
@@ -152,7 +141,7 @@ def _define_constant(op: str) -> None:
         x = inputs[0]
         if op == "expectation":
             return x.new_empty(x.shape[:1])
-        if op == "hl_gauss":
+        if op in ("two_hot", "hl_gauss"):
             return x.new_empty((x.shape[0], inputs[4] if inputs[1] is None else inputs[1].shape[0]))
         target = inputs[8]
         return x.new_empty((x.shape[0], x.shape[1] if target is None else target.shape[0]))
@@ -236,7 +225,7 @@ def _function(run: Any, setup: Any, back: Any) -> type[torch.autograd.Function]:
     return _Function
 
 
-for _op in ("c51_project", "hl_gauss", "expectation"):
+for _op in ("c51_project", "two_hot", "hl_gauss", "expectation"):
     _define_constant(_op)
 for _op in ("c51_loss", "quantile_huber"):
     _define_loss(_op)
