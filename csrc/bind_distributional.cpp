@@ -117,7 +117,9 @@ class Support {
 py::ssize_t atoms_of(py::handle atoms, const char* op) {
   if (atoms.is_none()) return -1;
   if (PyBool_Check(atoms.ptr()) || !PyIndex_Check(atoms.ptr())) reject(op, "atoms", "an integer");
-  return atoms.cast<py::ssize_t>();
+  const auto n = atoms.cast<py::ssize_t>();
+  if (n < 2) reject(op, "atoms", "at least 2");
+  return n;
 }
 
 template <class Real>

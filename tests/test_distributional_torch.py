@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastrl.kernels.distributional import (
@@ -305,6 +306,31 @@ def test_compiled_and_faked_with_out() -> None:
     with FakeTensorMode() as mode:
         fake = {k: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for k, v in x.items()}
         assert c51_project(**fake, out=mode.from_tensor(out)).shape == (B, N)
+
+
+NUMBERS: list[tuple[Any, dict[str, Any]]] = [
+    (c51_project, {"v_min": np.float64(-2.0)}),
+    (c51_loss, {"scale": np.float32(0.5)}),
+    (c51_loss, {"kl": np.bool_(True)}),
+    (quantile_huber, {"kappa": np.int64(2)}),
+    (quantile_huber, {"scaled": np.bool_(True)}),
+    (expectation, {"v_max": np.int32(5)}),
+    (two_hot, {"atoms": np.int64(N)}),
+    (hl_gauss, {"sigma": np.float32(0.5)}),
+]
+
+
+@pytest.mark.parametrize(("op", "given"), NUMBERS, ids=[f"{op.__name__} {[*x]}" for op, x in NUMBERS])
+def test_numbers_of_numpy(op: Any, given: dict[str, Any]) -> None:
+    """Run as Python's by kernels and operators; compiled, where they are arrays, they are refused by name."""
+    x = arguments_of(op) | given
+    name = next(iter(x))
+    wrapped = x | {name: torch.nn.Parameter(x[name].detach(), x[name].requires_grad)}
+    for got, want in zip(parts(op(**wrapped)), parts(op(**x)), strict=True):
+        torch.testing.assert_close(got, want)
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match=f"{op.__name__}: {next(iter(given))} must be .* of no dimensions"):
+        torch.compile(op, fullgraph=True, backend="aot_eager")(**x)
 
 
 def changing(b: int) -> dict[Any, Any]:

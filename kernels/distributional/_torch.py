@@ -97,8 +97,8 @@ def _followed(x: Tensor) -> bool:
 
 
 def _plain(arguments: Any) -> list[Any]:
-    """Numbers as an operator's schema wants them."""
-    return [x if x is None or isinstance(x, Tensor | bool | int) else float(x) for x in arguments]
+    """Numbers as an operator's schema wants them: Python's."""
+    return [x.item() if isinstance(x, np.generic) else x for x in arguments]
 
 
 def _run(op: str, arguments: tuple[Any, ...], backend: str | None) -> Any:

@@ -3,7 +3,7 @@
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fastrl.kernels._dispatch import is_tensor, resolve
-from fastrl.kernels.distributional._check import require_kappa
+from fastrl.kernels.distributional._check import require_flag, require_kappa
 
 Array = TypeVar("Array", bound=Any)
 
@@ -74,6 +74,7 @@ def quantile_huber(
     op = "quantile_huber"
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"{op}: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    require_flag(op, "scaled", scaled)
     require_kappa(kappa, scaled)
     weight = weight_of(getattr(quantiles, "shape", ()), getattr(targets, "shape", ()), reduction)
     if scaled:
