@@ -110,6 +110,18 @@ def test_c51_loss_is_that_of_torch() -> None:
     torch.testing.assert_close(c51_loss(**x, scale=0.5).d_logits, 0.5 * B * total)
 
 
+@pytest.mark.parametrize("op", [c51_loss, quantile_huber], ids=lambda op: op.__name__)
+def test_the_gradient_handed_over_is_that_of_the_mean(op: Any) -> None:
+    x = arguments_of(op)
+    name = next(iter(x))
+    weight = torch.ones(B, requires_grad=True)
+    predicted = x[name].detach() * weight.reshape(B, *(1,) * (x[name].ndim - 1))
+    predicted.backward(op(**x | {name: predicted.detach()})[1], retain_graph=True)
+    handed, weight.grad = weight.grad, None
+    op(**x | {name: predicted}).loss.mean().backward()
+    torch.testing.assert_close(handed, weight.grad)
+
+
 def test_quantile_huber_is_that_of_torch() -> None:
     x = arguments_of(quantile_huber)
     delta = x["targets"][:, None, :] - x["quantiles"][:, :, None]
