@@ -177,7 +177,8 @@ py::object c51_project_of(py::handle probs, py::handle reward, py::handle discou
       reject(op, "out", "an array that holds each element once");
     const C51Projection<Real> problem{batch,   source.atoms(), target.atoms(), view_of<const Real>(p),
                                       bellman, written};
-    if (!out.is_none()) require_apart(op, out, {probs, reward, discount});
+    if (!out.is_none())
+      require_apart(op, out, {probs, reward, discount, terminated, support, target_support});
     without_gil(batch * n >= kReleaseGil, [&] {
       if constexpr (exact)
         distributional().c51_project_f64(problem);

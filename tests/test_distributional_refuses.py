@@ -291,3 +291,24 @@ def outcome(op: Any, arguments: dict[str, Any]) -> str:
     except (TypeError, ValueError) as error:
         return str(error)
     return "result"
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+@pytest.mark.parametrize("name", ["probs", "reward", "discount", "terminated", "support", "target_support"])
+def test_out_is_apart_from_every_input(backend: str, name: str) -> None:
+    out = np.zeros((B, N), np.float32)
+    flat = out.ravel()
+    x = {
+        "probs": out,
+        "reward": flat[:B],
+        "discount": flat[:B],
+        "terminated": flat.view(bool)[:B],
+        "support": flat[:N],
+        "target_support": flat[:N],
+    }[name]
+    flat[:N] = np.arange(N)
+    given = {"probs": P.copy(), "reward": F.copy(), "gamma": 0.9} | SUPPORT | {name: x}
+    if name == "discount":
+        del given["gamma"]
+    with pytest.raises(ValueError, match="c51_project: out must not share memory with an input"):
+        c51_project(**given, out=out, backend=backend)

@@ -232,7 +232,7 @@ def require_projection(
         check.sizes["M"] = target_support.shape[0]
     if out is not None:
         check.array("out", out, real, "[B, M]")
-        require_apart(op, out, probs, reward, discount)
+        require_apart(op, out, probs, reward, discount, terminated, support, target_support)
 
 
 def require_apart(op: str, out: Any, *inputs: Any, name: str = "out") -> None:
