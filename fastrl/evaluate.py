@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
 
 from fastrl.envs import make_evaluation_env
@@ -54,8 +55,9 @@ def evaluate(
         deterministic: whether to take the most probable actions.
 
     Raises:
-        ValueError: ``episodes`` < 1, or no ``env`` for an agent made with a vector environment that has no
-            id.
+        TypeError: ``env`` is a vector environment.
+        ValueError: ``episodes`` < 1, observations of another space than the agent's, or no ``env`` for an
+            agent made with a vector environment that nothing known makes again.
     """
     if episodes < 1:
         raise ValueError(f"evaluate: episodes must be >= 1, got {episodes}")
@@ -63,6 +65,10 @@ def evaluate(
     if env is None:
         raise ValueError(f"evaluate: env must be given: {agent.env_id} is no id to make environments from")
     envs = make_evaluation_env(env, episodes)
+    wanted, got = agent.env.single_observation_space, envs.single_observation_space
+    if type(wanted) is not type(got) or flatdim(wanted) != flatdim(got):
+        envs.close()
+        raise ValueError(f"evaluate: env must give observations of {wanted}, got {got}")
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
     state = None
