@@ -36,6 +36,9 @@ class TorchNetwork:
 
     Calls run on ``threads`` threads, and leave torch's number of them as it was.
 
+    Acting and predicting put the module into evaluation mode (Dropout, BatchNorm), learning those of its
+    parts back into training mode that were given so.
+
     Args:
         module: maps float32 or uint8 [B, ...] to [B, outputs], or to a tuple of such, which is joined.
         compiled: whether to run the module through ``torch.compile``. Where that fails, as without a C++
@@ -69,6 +72,8 @@ class TorchNetwork:
         # a module that the user compiled runs so, but its tensors keep their own names
         self.module: nn.Module = getattr(module, "_orig_mod", module)
         own = self.module is not module
+        self._learners = [part for part in self.module.modules() if part.training]
+        self._learning = True
         self.bf16 = bf16
         self._free = free
         self._flatten()
@@ -91,11 +96,13 @@ class TorchNetwork:
 
     def forward(self, x: NDArray[Any]) -> tuple[Float32, torch.Tensor]:
         """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
+        self._switch(True)
         y = self._call(torch.from_numpy(x))
         return y.detach().numpy(), y
 
     def infer(self, x: NDArray[Any]) -> Float32:
         """y alone."""
+        self._switch(False)
         with torch.inference_mode():
             return self._call(torch.from_numpy(x)).numpy()
 
@@ -134,6 +141,13 @@ class TorchNetwork:
             ValueError: a tensor is missing, is one too many, or has another shape.
         """
         copy_named(self.named_tensors(), tensors)
+
+    def _switch(self, learning: bool) -> None:
+        """Put the module into training mode, or out of it."""
+        if learning != self._learning:
+            for part in self._learners:
+                part.training = learning
+            self._learning = learning
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
         with self._precision():

@@ -319,6 +319,30 @@ def test_a_module_that_the_user_compiled_keeps_its_names(tmp_path):
     np.testing.assert_array_equal(loaded.network.params, agent.network.params)
 
 
+def test_only_learning_is_in_training_mode():
+    """Predictions were drawn through Dropout, and changed BatchNorm's statistics."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    frozen = nn.BatchNorm1d(4).eval()
+    agent = fastrl.PPO("CartPole-v1", policy=nn.Sequential(frozen, module), **SMALL)
+    statistics = module[1].running_mean
+    obs = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    value = agent.policy.value(obs)
+    np.testing.assert_array_equal(agent.policy.value(obs), value)
+    np.testing.assert_allclose(agent.policy.value(obs[:1]), value[:1], rtol=1e-5)  # whatever the batch
+    batch = agent.source.next()
+    evaluate(agent, 2)
+    assert not statistics.any()
+    agent.update(batch)
+    assert statistics.any()
+    assert not frozen.running_mean.any()  # given in evaluation mode, it stays so
+    changed = statistics.clone()
+    agent.predict(obs)
+    np.testing.assert_array_equal(statistics, changed)
+    forwards = [agent.network.forward(obs)[0] for _ in range(2)]
+    assert not np.array_equal(*forwards)
+
+
 def test_a_gradient_that_is_not_finite():
     agent = fastrl.PPO("CartPole-v1", engine="torch", **SMALL)
     before = agent.network.params.copy()
