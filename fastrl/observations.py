@@ -34,9 +34,13 @@ class Encoder:
         return isinstance(self.space, spaces.Box) and self.space.dtype == np.float32 and not self.image
 
     def encode(self, obs: Any) -> NDArray[Any]:
-        """float32 [N, width], or uint8 [N, *shape] for images, of a batch of observations."""
+        """float32 [N, width], or uint8 [N, *shape] for images, of a batch of observations.
+
+        Raises:
+            ValueError: an image whose pixels are no integers in [0, 255], or a discrete value out of range.
+        """
         if self.image:
-            return np.ascontiguousarray(obs)
+            return _pixels(np.asarray(obs))
         return np.ascontiguousarray(_encode(self.space, obs))
 
 
@@ -120,6 +124,12 @@ def _width(space: spaces.Space[Any]) -> int:
         f"the observation space {space} is not supported; Box, Discrete, MultiDiscrete, MultiBinary, "
         "and Dict and Tuple of these are"
     )
+
+
+def _pixels(x: NDArray[Any]) -> NDArray[np.uint8]:
+    if x.dtype != np.uint8 and (x.dtype.kind not in "iu" or (x.astype(np.uint8) != x).any()):
+        raise ValueError(f"the observation must be uint8, as its space says, got {x.dtype}")
+    return np.ascontiguousarray(x, np.uint8)
 
 
 def _encode(space: spaces.Space[Any], obs: Any) -> NDArray[np.float32]:

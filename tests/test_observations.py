@@ -55,6 +55,17 @@ def test_images_stay():
     assert not Encoder(SPACES["discrete"]).identity
 
 
+def test_pixels_are_integers_of_a_byte():
+    """Floats in [0, 1] became black."""
+    encoder = Encoder(spaces.Box(0, 255, (84, 84, 4), np.uint8))
+    x = encoder.encode(np.full((2, 84, 84, 4), 255))
+    assert x.dtype == np.uint8
+    assert (x == 255).all()
+    for bad in (0.5, 1.0, 256, -1):
+        with pytest.raises(ValueError, match="the observation must be uint8, as its space says, got "):
+            encoder.encode(np.full((2, 84, 84, 4), bad))
+
+
 def test_unsupported():
     with pytest.raises(ValueError, match=r"Text.* is not supported; Box, Discrete, MultiDiscrete"):
         Encoder(spaces.Text(4))

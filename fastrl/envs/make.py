@@ -1,6 +1,6 @@
 """Environments as training and evaluation want them: vectorised, in SAME_STEP autoreset mode if it can be."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -77,7 +77,8 @@ def _make(env: Any, num_envs: int, *, training: bool) -> tuple[str, Env]:
         compiled = env(num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
         return compiled.env_id, compiled
     if callable(env):
-        made = gymnasium.vector.SyncVectorEnv([env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        makers = [partial(_single, env)] * num_envs
+        made = gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
         return _name(made.envs[0]), ForeignVectorEnv(made)
     if not isinstance(env, str):
         kind = type(env).__name__
@@ -93,6 +94,15 @@ def _make(env: Any, num_envs: int, *, training: bool) -> tuple[str, Env]:
         raise ValueError(f"env: {env} needs a package that is not installed: {error}") from None
     except gymnasium.error.Error as error:
         raise ValueError(f"env: {error} Compiled environments: {', '.join(TABLE)}") from None
+
+
+def _single(make: Callable[[], Any]) -> Any:
+    """What the user's function makes, if it is an environment."""
+    made = make()
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(made, name, None), gymnasium.Space):
+            raise TypeError(f"env: what the function makes must have an {name}, got {made!r}")
+    return made
 
 
 def _in_workers(env: Any, num_envs: int, num_workers: int) -> tuple[str, WorkerVectorEnv]:
