@@ -58,6 +58,14 @@ def test_config_file_and_flags(train, tmp_path, capsys):
     assert (config["gamma"], config["hidden"]) == (0.8, [8, 8])
 
 
+def test_a_run_in_which_no_episode_ends_has_no_learning_curve(tmp_path, capsys):
+    argv = ["train", "ppo", "MountainCar-v0", *TINY, "--no-preset", "--runs", str(tmp_path)]
+    assert main(argv) == 0  # 160 steps of each environment; episodes have 200
+    out = capsys.readouterr().out
+    assert "learning curve: none, as no training episode ended" in out
+    assert "checkpoint: " in out
+
+
 def test_no_preset_in_either_spelling(train):
     _, out = train("--no_preset")
     assert "preset:" not in out

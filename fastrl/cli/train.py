@@ -178,14 +178,18 @@ def _close(agents: Sequence[Algorithm], folders: Sequence[Path], folder: Path) -
 
     for agent, place in zip(agents, folders, strict=True):
         print(f"{place.name}: {describe(evaluate(agent, FINAL_EPISODES))}, deterministic")
-    title = f"{agents[0].name()} on {agents[0].env_id}"
-    curve = learning_curve(
-        folders,
-        folder / "learning_curve.png",
-        title=title,
-        threshold=reward_threshold(agents[0].env_id),
-    )
-    print(f"learning curve: {curve}\ncheckpoint: {checkpoint.latest(folders[0])}")
+    if all(agent.episodes for agent in agents):
+        title = f"{agents[0].name()} on {agents[0].env_id}"
+        curve = learning_curve(
+            folders,
+            folder / "learning_curve.png",
+            title=title,
+            threshold=reward_threshold(agents[0].env_id),
+        )
+        print(f"learning curve: {curve}")
+    else:
+        print("learning curve: none, as no training episode ended")
+    print(f"checkpoint: {checkpoint.latest(folders[0])}")
 
 
 def parse_seeds(text: str) -> list[int]:
