@@ -219,6 +219,8 @@ void count_distributional() {
   const Floats values = random(batch);
   count("distributional hl_gauss 64",
         [&] { distributional().hl_gauss(batch, atoms, {values.data(), 1, 0}, 0.3, out.data()); });
+  count("distributional two_hot 64",
+        [&] { distributional().two_hot(batch, atoms, {values.data(), 1, 0}, out.data()); });
   const Floats theta = random(batch * quantiles), target = random(batch * quantiles), tau = random(quantiles);
   Floats slope(static_cast<size_t>(batch * quantiles));
   count("distributional quantile_huber 64", [&] {

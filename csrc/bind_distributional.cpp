@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "aliasing.h"
 #include "array.h"
 #include "bind_policies.h"
+#include "bind_support.h"
 #include "dispatch.h"
 #include "distributional.h"
 #include "new_array.h"
@@ -36,88 +36,6 @@ py::object explained(const char* check, const py::Args<py::object>& arguments, c
     py::module_::import("fastrl.kernels.distributional._check").attr(check)(*arguments);
     throw;
   }
-}
-
-double number(py::handle x, const char* op, const char* name) {
-  const bool plain = PyFloat_Check(x.ptr()) || PyLong_Check(x.ptr());
-  if (!plain && !py::isinstance(x, py::module_::import("numpy").attr("number"))) reject(op, name, "a number");
-  const double value = PyFloat_AsDouble(x.ptr());
-  if (!PyErr_Occurred()) return value;
-  PyErr_Clear();
-  reject(op, name, "a number");
-}
-
-bool flag(py::handle x, const char* op, const char* name) {
-  if (PyBool_Check(x.ptr())) return x.ptr() == Py_True;
-  if (!py::isinstance(x, py::module_::import("numpy").attr("bool_"))) reject(op, name, "True or False");
-  return x.cast<bool>();
-}
-
-double finite(py::handle x, const char* op, const char* name) {
-  const double value = number(x, op, name);
-  if (!std::isfinite(value)) reject(op, name, "finite");
-  return value;
-}
-
-bool close_to_uniform(const std::vector<double>& z, double epsilon) {
-  const double last = static_cast<double>(z.size() - 1), step = (z.back() - z.front()) / last;
-  const double tolerance = 4 * epsilon * std::fmax(std::fabs(z.front()), std::fabs(z.back()));
-  for (size_t i = 1; i + 1 < z.size(); ++i)
-    if (!(std::fabs(z[i] - (z.front() + static_cast<double>(i) * step)) <= tolerance)) return false;
-  return tolerance < 0.01 * step;
-}
-
-// The atoms of a support, an array or n from v_min to v_max. `exact` does not take atoms for evenly spaced
-// that are only so but for float32's rounding.
-class Support {
- public:
-  Support(py::handle support, py::handle v_min, py::handle v_max, py::ssize_t n, const char* op,
-          const char* name, bool exact = false) {
-    if (support.is_none()) {
-      const double low = finite(v_min, op, "v_min"), high = finite(v_max, op, "v_max");
-      if (n < 2) reject(op, name, "of at least 2 atoms");
-      if (n > int64_t{1} << 31) reject(op, name, "of at most 2^31 atoms");
-      const double step = (high - low) / static_cast<double>(n - 1);
-      z_.resize(static_cast<size_t>(n));
-      for (py::ssize_t i = 0; i < n; ++i) z_[static_cast<size_t>(i)] = low + static_cast<double>(i) * step;
-      z_.back() = high;
-      uniform_ = true;
-    } else {
-      if (!v_min.is_none() || !v_max.is_none()) reject(op, name, "given, or v_min and v_max, not both");
-      if (py::isinstance<py::array_t<double>>(support))
-        read<double>(support, op, name, true);
-      else
-        read<float>(support, op, name, exact);
-      if (n >= 0 && static_cast<py::ssize_t>(z_.size()) != n) reject(op, name, "of as many atoms as probs");
-    }
-    for (size_t i = 0; i < z_.size(); ++i)
-      if (!std::isfinite(z_[i]) || (i > 0 && !(z_[i - 1] < z_[i]))) reject(op, name, "finite and increasing");
-    if (z_.size() < 2) reject(op, name, "of at least 2 atoms");
-  }
-
-  Atoms atoms() const { return {z_.data(), static_cast<int64_t>(z_.size()), uniform_}; }
-
- private:
-  template <class Real>
-  void read(py::handle support, const char* op, const char* name, bool exact) {
-    const py::array array = array_of<const Real>(support, op, name, 1);
-    const auto x = view_of<const Real>(array);
-    z_.resize(static_cast<size_t>(array.shape(0)));
-    for (size_t i = 0; i < z_.size(); ++i) z_[i] = x.data[static_cast<int64_t>(i) * x.row];
-    if (z_.size() > 1)
-      uniform_ = close_to_uniform(
-          z_, exact ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon());
-  }
-
-  std::vector<double> z_;
-  bool uniform_ = false;
-};
-
-// -1 of None. bool, too, is an integer to Python.
-py::ssize_t atoms_of(py::handle atoms, const char* op) {
-  if (atoms.is_none()) return -1;
-  if (PyBool_Check(atoms.ptr()) || !PyIndex_Check(atoms.ptr())) reject(op, "atoms", "an integer");
-  return atoms.cast<py::ssize_t>();
 }
 
 template <class Real>
@@ -175,7 +93,8 @@ py::object c51_project_of(py::handle probs, py::handle reward, py::handle discou
       reject(op, "out", "an array that holds each element once");
     const C51Projection<Real> problem{batch,   source.atoms(), target.atoms(), view_of<const Real>(p),
                                       bellman, written};
-    if (!out.is_none()) require_apart(op, out, {probs, reward, discount});
+    if (!out.is_none())
+      require_apart(op, out, {probs, reward, discount, terminated, support, target_support});
     without_gil(batch * n >= kReleaseGil, [&] {
       if constexpr (exact)
         distributional().c51_project_f64(problem);
@@ -377,6 +296,21 @@ py::object hl_gauss(const py::Args<py::object>& args) {
   });
 }
 
+py::object two_hot(const py::Args<py::object>& args) {
+  return explained("require_two_hot", args, [&] {
+    const char* op = "two_hot";
+    if (args.size() != 5) throw std::invalid_argument("two_hot: takes 5 arguments");
+    const py::array x = array_of<const float>(args[0], op, "x", 1);
+    const py::ssize_t rows = x.shape(0);
+    const Support support(args[1], args[2], args[3], atoms_of(args[4], op), op, "support");
+    auto result = py::reinterpret_steal<py::object>(new_array<float>(rows, support.atoms().n));
+    auto* out = static_cast<float*>(contents(result.ptr()));
+    without_gil(rows * support.atoms().n >= kReleaseGil,
+                [&] { distributional().two_hot(rows, support.atoms(), view_of<const float>(x), out); });
+    return result;
+  });
+}
+
 }  // namespace
 
 void register_distributional(py::module_& m) {
@@ -385,6 +319,7 @@ void register_distributional(py::module_& m) {
   m.def("quantile_huber", &quantile_huber);
   m.def("expectation", &expectation);
   m.def("hl_gauss", &hl_gauss);
+  m.def("two_hot", &two_hot);
 }
 
 }  // namespace fastrl

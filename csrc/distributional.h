@@ -68,6 +68,7 @@ struct DistributionalTable {
   void (*quantile_huber)(const QuantileHuberProblem& problem);
   void (*expectation)(int64_t rows, const Atoms& atoms, Strided<const float> x, bool logits, float* out);
   void (*hl_gauss)(int64_t rows, const Atoms& atoms, Strided<const float> x, double sigma, float* out);
+  void (*two_hot)(int64_t rows, const Atoms& atoms, Strided<const float> x, float* out);
 };
 
 const DistributionalTable& distributional();

@@ -1025,6 +1025,7 @@ def td_lambda(
     arg6: typing.Any,
     arg7: typing.Any,
 ) -> typing.Any: ...
+def two_hot(*args: typing.Any) -> typing.Any: ...
 def vtrace(
     arg0: typing.Any,
     arg1: typing.Any,

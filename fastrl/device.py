@@ -98,7 +98,7 @@ class DevicePolicy(ActorCritic):
 
     def _draw(self, x: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, ...]:
         distribution = self.distribution
-        y = self.network.forward(x)[0]
+        y = self.network.acting(x)
         log_prob = y.new_empty(len(x))
         if isinstance(distribution, DiagonalGaussian):
             action = y.new_empty((len(x), distribution.size))

@@ -205,8 +205,11 @@ class DiagonalGaussian:
     def to_env(self, action: NDArray[Any]) -> NDArray[Any]:
         """What the environment is given for a raw action: in bounds, in the shape of its space."""
         bound = squash if self.squash else np.clip
-        bounded = bound(action, self.low, self.high)
-        return bounded.reshape(-1, *self.space.shape).astype(self.space.dtype, copy=False)
+        bounded = bound(action, self.low, self.high).reshape(-1, *self.space.shape)
+        if self.space.dtype == np.float32:
+            return bounded
+        # float64 bounds are not float32 numbers: the nearest may lie outside of them
+        return np.clip(bounded.astype(self.space.dtype), self.space.low, self.space.high)
 
     def ppo_loss(self, network: Network, **coefficients: Any) -> Callable[..., None]:
         """PPO's loss on rows of means (and logarithms of deviations), then the value."""

@@ -174,7 +174,6 @@ _KERNEL_OF = {
     "multi_categorical_log_prob": "categorical_log_prob",
     "multi_categorical_mode": "categorical_mode",
     "multi_categorical_sample": "categorical_sample",
-    "two_hot": "c51_project",
 }
 """Ops that run another one's kernels."""
 

@@ -1,9 +1,11 @@
 """Evaluation: what a policy earns, measured apart from training."""
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
 
 from fastrl.envs import make_evaluation_env
@@ -39,6 +41,7 @@ def evaluate(
     env: Any = None,
     seed: int = 1_000_000,
     deterministic: bool = True,
+    max_steps: int = 100_000,
 ) -> Evaluation:
     """Play ``episodes`` episodes, one in each of as many environments.
 
@@ -52,23 +55,32 @@ def evaluate(
         env: id of the environment, or a function that makes one; default: what the agent was made with.
         seed: of the environments; keep it away from training seeds.
         deterministic: whether to take the most probable actions.
+        max_steps: where episodes are cut that go on, as those without a time limit may for ever; a
+            RuntimeWarning says how many. Their returns are those so far.
 
     Raises:
-        ValueError: ``episodes`` < 1, or no ``env`` for an agent made with a vector environment that has no
-            id.
+        TypeError: ``env`` is a vector environment.
+        ValueError: ``episodes`` or ``max_steps`` < 1, observations of another space than the agent's, or no
+            ``env`` for an agent made with a vector environment that nothing known makes again.
     """
     if episodes < 1:
         raise ValueError(f"evaluate: episodes must be >= 1, got {episodes}")
+    if max_steps < 1:
+        raise ValueError(f"evaluate: max_steps must be >= 1, got {max_steps}")
     env = agent.env_source if env is None else env
     if env is None:
         raise ValueError(f"evaluate: env must be given: {agent.env_id} is no id to make environments from")
     envs = make_evaluation_env(env, episodes)
+    wanted, got = agent.env.single_observation_space, envs.single_observation_space
+    if type(wanted) is not type(got) or flatdim(wanted) != flatdim(got):
+        envs.close()
+        raise ValueError(f"evaluate: env must give observations of {wanted}, got {got}")
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
     state = None
     try:
         obs, _ = envs.reset(seed=seed)
-        while running.any():
+        while running.any() and lengths.max() < max_steps:
             action, state = agent.respond(obs, state, None, deterministic)
             obs, reward, terminated, truncated, _ = envs.step(action)
             returns += np.where(running, reward, 0.0)
@@ -76,4 +88,7 @@ def evaluate(
             running &= ~(terminated | truncated)
     finally:
         envs.close()
+    if running.any():
+        cut = f"{running.sum()} of {episodes} episodes did not end in {max_steps} steps"
+        warnings.warn(f"evaluate: {cut}, and count as they are", RuntimeWarning, stacklevel=2)
     return Evaluation(returns, lengths)

@@ -52,21 +52,24 @@ def export_onnx(agent: Algorithm, path: Path | str, *, observations: int = 1000,
     two are equally probable within that tolerance.
 
     Args:
-        agent: with a native network, or an LSTM or GRU of fastrl's behind MLPs, and Box observations.
+        agent: with an MLP of either executor, or an LSTM or GRU of fastrl's behind MLPs; and with Box
+            observations.
         path: the file; an older one is replaced.
         observations: how many to try.
         seed: of the observations.
 
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.
-        ValueError: an agent that cannot be exported, and why.
+        ValueError: an agent that cannot be exported, and why, or no place for the file.
         ExportError: the model differs from the agent.
     """
+    path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"export: {path} must be a file in a folder that exists")
     extras.require("onnx", "export")
     parts = _parts(agent)
     model: bytes = _model(agent, parts).SerializeToString()
     difference = _compared(agent, parts, model, observations, seed)
-    path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(model)
     return Exported(temporary.replace(path), difference, observations)
@@ -83,7 +86,8 @@ def _parts(agent: Algorithm) -> _Parts:
     policy = getattr(agent, "policy", None)
     if not isinstance(policy, ActorCritic):
         raise ValueError(f"export: {agent.name()} has no actor-critic policy")
-    network, space = policy.network, agent.env.single_observation_space
+    network: Network = getattr(policy.network, "native", policy.network)  # of torch's MLP, which shares it
+    space = agent.env.single_observation_space
     memory = getattr(agent.config, "recurrent", "none")
     if not isinstance(network, NativeNetwork) and (memory == "none" or policy.encoder.image):
         raise ValueError("export: the network is torch's: export it with torch.onnx")
@@ -289,7 +293,11 @@ class _Graph:
         """``action`` as the environment takes it: its shape, first value and dtype."""
         action = self.add("Reshape", action, self.constant([-1, *(space.shape or ())]))
         action = self.add("Add", action, self.constant(space.start)) if hasattr(space, "start") else action
-        return self.add("Cast", action, to=_dtype(space), out="action")
+        action = self.add("Cast", action, to=_dtype(space))
+        if isinstance(space, Box) and space.dtype != np.float32:  # as DiagonalGaussian.to_env
+            low, high = (self.constant(x, space.dtype) for x in (space.low, space.high))
+            action = self.add("Max", self.add("Min", action, high), low)
+        return self.add("Identity", action, out="action")
 
 
 def _compared(agent: Algorithm, parts: _Parts, model: bytes, observations: int, seed: int) -> float:

@@ -46,6 +46,9 @@ def train(
     :meth:`Algorithm.learn`.
 
     ``stop``, if given, ends the run as a signal does: it is how runs in threads are interrupted.
+
+    Raises:
+        ValueError: an interval or number of episodes < 1, or evaluations of what cannot be made again.
     """
     run = _Run(agent, log_dir, eval_interval, eval_episodes, checkpoint_interval)
     agent.source.on_step = getattr(callback, "on_step", None)
@@ -83,6 +86,11 @@ class _Run:
         eval_episodes: int,
         checkpoint_interval: int | None,
     ) -> None:
+        require_counts(eval_interval, eval_episodes, checkpoint_interval)
+        if eval_interval is not None and agent.env_source is None:
+            raise ValueError(
+                f"learn: eval_interval must be None: nothing known makes environments as {agent.env_id} again"
+            )
         self.agent = agent
         self.log_dir = log_dir
         self.eval_episodes = eval_episodes
@@ -196,6 +204,20 @@ class _Run:
         shares = {f"time/{phase}_share": seconds / total for phase, seconds in self.seconds.items()}
         self.logger.log(self.agent.num_timesteps, self.metrics | shares)
         self.logged = self.agent.num_timesteps
+
+
+def require_counts(
+    eval_interval: int | None, eval_episodes: int, checkpoint_interval: int | None, threads: int = 1
+) -> None:
+    """Raise ValueError unless all that are given are >= 1."""
+    for name, value in (
+        ("eval_interval", eval_interval),
+        ("eval_episodes", eval_episodes),
+        ("checkpoint_interval", checkpoint_interval),
+        ("threads", threads),
+    ):
+        if value is not None and value < 1:
+            raise ValueError(f"learn: {name} must be >= 1, got {value}")
 
 
 @contextmanager

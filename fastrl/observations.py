@@ -1,5 +1,6 @@
 """Observations of any Gymnasium space as the arrays that networks read."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,13 @@ class Encoder:
         return isinstance(self.space, spaces.Box) and self.space.dtype == np.float32 and not self.image
 
     def encode(self, obs: Any) -> NDArray[Any]:
-        """float32 [N, width], or uint8 [N, *shape] for images, of a batch of observations."""
+        """float32 [N, width], or uint8 [N, *shape] for images, of a batch of observations.
+
+        Raises:
+            ValueError: an image whose pixels are no integers in [0, 255], or a discrete value out of range.
+        """
         if self.image:
-            return np.ascontiguousarray(obs)
+            return _pixels(np.asarray(obs))
         return np.ascontiguousarray(_encode(self.space, obs))
 
 
@@ -55,6 +60,45 @@ def batch_one(space: spaces.Space[Any], obs: Any) -> Any:
     if isinstance(space, spaces.Tuple):
         return tuple(batch_one(part, x) for part, x in zip(space.spaces, obs, strict=True))
     return np.asarray(obs)[None]
+
+
+def as_batch(space: spaces.Space[Any], observation: Any) -> tuple[Any, bool]:
+    """A batch of observations, and whether it holds one that was given alone.
+
+    Raises:
+        ValueError: a part has neither shape, is not finite, or not a number.
+    """
+    singles: set[bool] = set()
+    batch = _as_batch(space, observation, singles)
+    if len(singles) > 1:
+        raise ValueError("predict: observation must be one or a batch in all its parts, got both")
+    return batch, singles == {True}
+
+
+def _as_batch(space: spaces.Space[Any], observation: Any, singles: set[bool]) -> Any:
+    if isinstance(space, spaces.Dict):
+        if not isinstance(observation, Mapping) or not space.spaces.keys() <= observation.keys():
+            keys = ", ".join(map(str, space.spaces))
+            raise ValueError(f"predict: observation must be a dict of {keys}, got {observation!r:.80}")
+        return {key: _as_batch(part, observation[key], singles) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        if not isinstance(observation, tuple | list) or len(observation) != len(space.spaces):
+            raise ValueError(
+                f"predict: observation must be a tuple of {len(space.spaces)}, got {observation!r:.80}"
+            )
+        pairs = zip(space.spaces, observation, strict=True)
+        return tuple(_as_batch(part, x, singles) for part, x in pairs)
+    shape = space.shape or ()
+    obs = np.asarray(observation)
+    single = obs.shape == shape
+    if not single and (obs.ndim == 0 or obs.shape[1:] != shape):
+        raise ValueError(f"predict: observation must be {[*shape]} or {['N', *shape]}, got {[*obs.shape]}")
+    if obs.dtype.kind not in "biuf":
+        raise ValueError(f"predict: observation must hold numbers, got {observation!r:.80}")
+    if not np.isfinite(obs).all():
+        raise ValueError("predict: observation is not finite")
+    singles.add(single)
+    return obs[None] if single else obs
 
 
 def is_image(space: spaces.Space[Any]) -> bool:
@@ -82,18 +126,24 @@ def _width(space: spaces.Space[Any]) -> int:
     )
 
 
+def _pixels(x: NDArray[Any]) -> NDArray[np.uint8]:
+    if x.dtype != np.uint8 and (x.dtype.kind not in "iu" or (x.astype(np.uint8) != x).any()):
+        raise ValueError(f"the observation must be uint8, as its space says, got {x.dtype}")
+    return np.ascontiguousarray(x, np.uint8)
+
+
 def _encode(space: spaces.Space[Any], obs: Any) -> NDArray[np.float32]:
     match space:
         case spaces.Box() | spaces.MultiBinary():
             x = np.asarray(obs, np.float32)
             return x.reshape(len(x), _width(space))
         case spaces.Discrete():
-            return _one_hot(np.asarray(obs).reshape(-1) - space.start, int(space.n))
+            return _one_hot(np.asarray(obs).reshape(-1), int(space.start), int(space.n))
         case spaces.MultiDiscrete():
-            values = np.asarray(obs) - space.start
+            values = np.asarray(obs)
             values = values.reshape(len(values), -1)
-            sizes = np.asarray(space.nvec).ravel()
-            return np.concatenate([_one_hot(values[:, i], int(n)) for i, n in enumerate(sizes)], 1)
+            ranges = zip(values.T, space.start.ravel().tolist(), space.nvec.ravel().tolist(), strict=True)
+            return np.concatenate([_one_hot(*part) for part in ranges], 1)
         case spaces.Dict():
             return np.concatenate([_encode(part, obs[key]) for key, part in space.spaces.items()], 1)
         case spaces.Tuple():
@@ -101,7 +151,11 @@ def _encode(space: spaces.Space[Any], obs: Any) -> NDArray[np.float32]:
     raise AssertionError(space)
 
 
-def _one_hot(index: NDArray[Any], n: int) -> NDArray[np.float32]:
+def _one_hot(value: NDArray[Any], start: int, n: int) -> NDArray[np.float32]:
+    index = value - start
+    # a negative one is a large one as unsigned: it must not count from the end
+    if index.dtype.kind not in "iu" or index.astype(np.uint64).max(initial=0) >= n:
+        raise ValueError(f"the observation must be an int in [{start}, {start + n}), got {value}")
     out = np.zeros((len(index), n), np.float32)
     out[np.arange(len(index)), index] = 1.0
     return out

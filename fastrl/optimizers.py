@@ -39,7 +39,7 @@ class Adam:
         """Global norm of the gradient; updates the parameters and zeroes the gradient.
 
         Raises:
-            FloatingPointError: the gradient is not finite; nothing is changed.
+            FloatingPointError: the gradient is not finite; it is dropped, and nothing else is changed.
         """
         network = self.network
         norm = _core.adam_step(
@@ -54,6 +54,7 @@ class Adam:
             max_grad_norm,
         )
         if not math.isfinite(norm):
+            network.zero_grad()  # else it would be in every later gradient, too
             raise FloatingPointError(f"Adam: the gradient's norm is {norm} at step {self.t + 1}")
         self.t += 1
         network.zero_grad()

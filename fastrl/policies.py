@@ -75,7 +75,7 @@ class ActorCritic:
         if isinstance(network, NativeNetwork):
             columns = distribution.compiled(network)
             return Act(*_core.act(network.plan.core, network.layer_params, x, self.seed, counter, **columns))
-        y = network.infer(x)
+        y = require_drawable(network.infer(x))
         action, log_prob = distribution.sample(network, y[:, :-1], self.seed, counter)
         return Act(action, log_prob, y[:, -1].copy())
 
@@ -106,6 +106,19 @@ class ActorCritic:
         self.network.load_tensors(state["tensors"])
         if self.normalizer is not None:
             self.normalizer.load_state(state["normalizer"])
+
+
+def require_drawable(y: Float32) -> Float32:
+    """Outputs [N, ...] of a network, to draw actions from; -inf is the logit of a masked one.
+
+    Raises:
+        FloatingPointError: NaN or inf.
+    """
+    drawable = y < np.inf
+    if not drawable.all():
+        row = int(drawable.all(axis=1).argmin())
+        raise FloatingPointError(f"the policy's output is not finite in row {row}")
+    return y
 
 
 def build_network(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrl.minibatches import Samples, fields_of
-from fastrl.policies import Act, ActorCritic
+from fastrl.policies import Act, ActorCritic, require_drawable
 from fastrl.sequences import RecurrentNetwork, Sequences
 from fastrl.sources import Rollout, RolloutBatch
 
@@ -38,6 +38,7 @@ class RecurrentPolicy(ActorCritic):
     def step(self, x: NDArray[Any], counter: int, state: Float32) -> tuple[Act, Float32]:
         """As :meth:`act` after ``state`` [N, state_size], and the state after x."""
         y, after = self.network.step(x, state)
+        require_drawable(y)
         action, log_prob = self.distribution.sample(self.network, y[:, :-1], self.seed, counter)
         return Act(action, log_prob, y[:, -1].copy()), after
 
@@ -97,10 +98,10 @@ class RecurrentRollout(Rollout):
         memory = {"memory": self._state.copy()} if self.exact_resume else {}
         return super().state() | memory
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state` gave."""
-        super().load_state(state)
-        if self.exact_resume:
+    def load_state(self, state: Mapping[str, Any], *, with_env: bool = True) -> None:
+        """As :meth:`Rollout.load_state`."""
+        super().load_state(state, with_env=with_env)
+        if self._is_exact(state, with_env):
             self._state = np.array(state["memory"])
 
     def _act(self, x: NDArray[Any]) -> Act:

@@ -185,13 +185,23 @@ class Rollout:
             state["reward_normalizer"] = self.reward_normalizer.state()
         return state
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state` gave."""
+    def load_state(self, state: Mapping[str, Any], *, with_env: bool = True) -> None:
+        """Restore what :meth:`state` gave; without the environments' state they begin new episodes, as those
+        do that have none.
+        """
         self.counter = int(state["counter"])
-        if isinstance(self.env, VectorEnv):
-            self.env.set_state(state["env"])
+        exact = self._is_exact(state, with_env)
+        if exact:
+            self.env.set_state(state["env"])  # type: ignore[attr-defined]
         if self.reward_normalizer is not None:
-            self.reward_normalizer.load_state(state["reward_normalizer"])
+            kept = state["reward_normalizer"]
+            if exact:
+                self.reward_normalizer.load_state(kept)
+            else:  # the returns so far were of the episodes left behind
+                self.reward_normalizer.statistics.load_state(kept["statistics"])
+
+    def _is_exact(self, state: Mapping[str, Any], with_env: bool) -> bool:
+        return with_env and self.exact_resume and "env" in state
 
     def _collect(self) -> tuple[NDArray[np.float64], NDArray[np.int64], dict[str, float]]:
         arrays, policy = self._arrays, self.policy

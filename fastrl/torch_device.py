@@ -49,12 +49,18 @@ class DeviceNetwork(TorchNetwork):
         self.device = self.home = device
         super().__init__(module.to(device), **options)
         self.chunk = sys.maxsize  # a minibatch goes through whole
-        self._infer = Captured(self._call)
+        self._infer = Captured(self.acting)
 
     def forward(self, x: Any) -> tuple[Any, torch.Tensor]:
         """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
+        self._switch(True)
         y = self._call(x)
         return y.detach(), y
+
+    def acting(self, x: torch.Tensor) -> torch.Tensor:
+        """y alone, on the device."""
+        self._switch(False)
+        return self._call(x)
 
     def infer(self, x: NDArray[Any]) -> Float32:
         """y alone; the only call that waits for the device."""

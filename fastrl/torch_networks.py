@@ -36,6 +36,9 @@ class TorchNetwork:
 
     Calls run on ``threads`` threads, and leave torch's number of them as it was.
 
+    Acting and predicting put the module into evaluation mode (Dropout, BatchNorm), learning those of its
+    parts back into training mode that were given so.
+
     Args:
         module: maps float32 or uint8 [B, ...] to [B, outputs], or to a tuple of such, which is joined.
         compiled: whether to run the module through ``torch.compile``. Where that fails, as without a C++
@@ -46,7 +49,9 @@ class TorchNetwork:
         shape: of one input; decides how many go through together, and on how many threads.
 
     Raises:
-        ValueError: the module has no parameters, or some that are not float32 on the CPU.
+        TypeError: not a module.
+        ValueError: the module has no parameters, some that are not float32 on the CPU, or one with the name
+            of a free vector.
     """
 
     home = torch.device("cpu")
@@ -62,12 +67,18 @@ class TorchNetwork:
         free: tuple[tuple[str, int], ...] = (),
         shape: tuple[int, ...] = (1,),
     ) -> None:
-        self.module = module
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"policy: must be a torch module, got {module!r}")
+        # a module that the user compiled runs so, but its tensors keep their own names
+        self.module: nn.Module = getattr(module, "_orig_mod", module)
+        own = self.module is not module
+        self._learners = [part for part in self.module.modules() if part.training]
+        self._learning = True
         self.bf16 = bf16
         self._free = free
         self._flatten()
-        self.compiled = compiled
-        self._run: Any = torch.compile(module) if compiled else module
+        self.compiled = compiled or own
+        self._run: Any = torch.compile(module) if compiled and not own else module
         self.chunk = min(256, 2 ** int(math.log2(max(8, CHUNK_BYTES // (4 * math.prod(shape))))))
         small = len(shape) == 1 and len(self.params) <= SMALL
         self.threads = 1 if small else torch.get_num_threads()
@@ -85,11 +96,13 @@ class TorchNetwork:
 
     def forward(self, x: NDArray[Any]) -> tuple[Float32, torch.Tensor]:
         """y [B, outputs] for x [B, ...], and the tape that :meth:`backward` needs."""
+        self._switch(True)
         y = self._call(torch.from_numpy(x))
         return y.detach().numpy(), y
 
     def infer(self, x: NDArray[Any]) -> Float32:
         """y alone."""
+        self._switch(False)
         with torch.inference_mode():
             return self._call(torch.from_numpy(x)).numpy()
 
@@ -129,6 +142,13 @@ class TorchNetwork:
         """
         copy_named(self.named_tensors(), tensors)
 
+    def _switch(self, learning: bool) -> None:
+        """Put the module into training mode, or out of it."""
+        if learning != self._learning:
+            for part in self._learners:
+                part.training = learning
+            self._learning = learning
+
     def _call(self, x: torch.Tensor) -> torch.Tensor:
         with self._precision():
             try:
@@ -148,6 +168,10 @@ class TorchNetwork:
     @staticmethod
     def _joined(y: Any, rows: int) -> torch.Tensor:
         """float32 [rows, outputs] of what a module gave."""
+        parts = y if isinstance(y, tuple) else (y,)
+        if not all(isinstance(part, torch.Tensor) for part in parts):
+            got = ", ".join(type(part).__name__ for part in parts)
+            raise TypeError(f"policy: the module must give a tensor or a tuple of tensors, got {got}")
         if isinstance(y, tuple):
             y = torch.cat([part.reshape(rows, -1) for part in y], 1)
         out: torch.Tensor = y.float()
@@ -178,6 +202,11 @@ class TorchNetwork:
         parameters = list(self.module.parameters())
         if not parameters:
             raise ValueError("TorchNetwork: the module must have parameters")
+        if taken := self.module.state_dict().keys() & {name for name, _ in self._free}:
+            raise ValueError(
+                f"policy: the module must have no tensor {', '.join(sorted(taken))}: that is the name of a "
+                "vector that the action distribution keeps beside it"
+            )
         for name, parameter in self.module.named_parameters():
             if parameter.dtype != torch.float32 or parameter.device != self.home:
                 raise ValueError(

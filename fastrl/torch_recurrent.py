@@ -56,18 +56,21 @@ class RecurrentNetwork(TorchNetwork):
 
     def step(self, x: NDArray[Any], state: Float32) -> tuple[Float32, Float32]:
         """y [B, outputs] and the next state [B, S] for x [B, ...] and the state before it."""
+        self._switch(False)
         with torch.inference_mode(), self._precision():
-            y, after = self.module(torch.from_numpy(x), torch.from_numpy(state))
+            y, after = self._run(torch.from_numpy(x), torch.from_numpy(state))
             return self._joined(y, len(x)).numpy(), after.float().numpy()
 
     def forward(self, x: Any) -> tuple[Float32, torch.Tensor]:
         """y [rows, outputs] for the valid steps of :class:`Sequences`, in the order of time, and the tape."""
+        self._switch(True)
         with self._precision():
             y = self._unroll(x)
         return y.detach().numpy(), y
 
     def infer(self, x: Any) -> Float32:
         """y alone."""
+        self._switch(False)
         with torch.inference_mode(), self._precision():
             return self._unroll(x).numpy()
 
@@ -82,7 +85,7 @@ class RecurrentNetwork(TorchNetwork):
 
     def _steps(self, obs: torch.Tensor, state: torch.Tensor, start: torch.Tensor) -> Iterator[Any]:
         for now, begins in zip(obs, start, strict=True):
-            y, state = self.module(now, torch.where(begins[:, None], 0.0, state))
+            y, state = self._run(now, torch.where(begins[:, None], 0.0, state))
             yield y
 
 

@@ -100,13 +100,23 @@ def _addresses(x: Any) -> tuple[int, int] | None:
     if not is_tensor(x):
         low, high = np.lib.array_utils.byte_bounds(x)
         return int(low), int(high)
-    import torch
-
-    if torch.compiler.is_compiling() or type(x) not in (torch.Tensor, torch.nn.Parameter) or x.is_meta:
+    low = _first_address(x)
+    if low == 0:
         return None
     reach = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
-    low = x.data_ptr()
     return low, low + (reach + 1) * x.element_size()
+
+
+def _first_address(x: Any) -> int:
+    """Where a tensor's first element lies; 0 where no memory of its own is behind it."""
+    import torch
+
+    if torch.compiler.is_compiling():
+        return 0
+    try:  # a fake tensor tells only by its storage that it has nothing on the device that it names
+        return 0 if x.untyped_storage().device.type == "meta" else int(x.data_ptr())
+    except RuntimeError:  # a tensor around others has no storage
+        return 0
 
 
 def require_unit(op: str, name: str, x: float) -> None:

@@ -1,11 +1,15 @@
 """The command line, run in this process: what each command does, and one clear error for each mistake."""
 
 import json
+import signal
 
+import gymnasium
 import pytest
 
 from fastrl import checkpoint
 from fastrl.cli import main, parse_seeds
+from fastrl.cli.train import _resumable
+from fastrl.loop import Interrupted
 
 SMALL = ["--num-envs", "4", "--num-steps", "16", "--minibatch-size", "32", "--hidden", "16"]
 TINY = [*SMALL, "--total-timesteps", "640", "--no-progress"]
@@ -52,6 +56,63 @@ def test_config_file_and_flags(train, tmp_path, capsys):
     (third,) = (tmp_path / "third").iterdir()
     config = json.loads((third / "config.json").read_text())
     assert (config["gamma"], config["hidden"]) == (0.8, [8, 8])
+
+
+def test_a_run_in_which_no_episode_ends_has_no_learning_curve(tmp_path, capsys):
+    argv = ["train", "ppo", "MountainCar-v0", *TINY, "--no-preset", "--runs", str(tmp_path)]
+    assert main(argv) == 0  # 160 steps of each environment; episodes have 200
+    out = capsys.readouterr().out
+    assert "learning curve: none, as no training episode ended" in out
+    assert "checkpoint: " in out
+
+
+def test_no_preset_in_either_spelling(train):
+    _, out = train("--no_preset")
+    assert "preset:" not in out
+
+
+class Boom(gymnasium.Env):
+    """Raises at its third step."""
+
+    observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return 0, {}
+
+    def step(self, action):
+        self.t += 1
+        if self.t == 3:
+            raise RuntimeError("boom")
+        return 0, 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("workers", "message"),
+    [
+        ("0", "environment 0 raised RuntimeError in step, at step 2: boom"),
+        ("2", "WorkerVectorEnv step 3: env 0, in worker 0, raised RuntimeError: boom"),
+    ],
+)
+def test_an_environment_that_raises_is_one_error(workers, message, tmp_path, capsys):
+    gymnasium.register("Boom-v0", Boom)
+    try:
+        assert (
+            main(["train", "ppo", "Boom-v0", *TINY, "--num-workers", workers, "--runs", str(tmp_path)]) == 2
+        )
+    finally:
+        del gymnasium.registry["Boom-v0"]
+    assert capsys.readouterr().err.startswith(f"fastrl: error: {message}")
+
+
+def test_interrupted_seeds_say_how_each_goes_on(tmp_path, capsys):
+    paths = [tmp_path / f"seed{n}" for n in range(3)]
+    for path in paths[:2]:  # the third had not begun
+        checkpoint.write(path, 0, {}, algorithm="PPO")
+    with pytest.raises(Interrupted), _resumable(paths):
+        raise Interrupted(signal.SIGINT)
+    out = capsys.readouterr().out
+    assert [f"resume with: fastrl resume {path}\n" in out for path in paths] == [True, True, False]
 
 
 def test_seeds_train_in_one_process(train):
@@ -111,6 +172,10 @@ def test_list_and_help(capsys):
             ["trian"],
             "command must be one of train, resume, eval, plot, video, export, solve, list, doctor, got 'trian'",
         ),
+        (["train", "ppo", "CartPole-v1", "--eval-interval", "-5"], "eval_interval must be >= 1, got -5"),
+        (["train", "ppo", "CartPole-v1", "--eval-episodes", "0"], "eval_episodes must be >= 1, got 0"),
+        (["train", "ppo", "CartPole-v1", "--checkpoint-interval", "0"], "checkpoint_interval must be >= 1"),
+        (["train", "ppo", "CartPole-v1", "--seeds", "0,1", "--threads", "0"], "threads must be >= 1, got 0"),
         (["eval", "/nowhere"], "/nowhere"),
         (["resume", "/nowhere"], "/nowhere"),
     ],
@@ -131,6 +196,7 @@ def test_bad_flags(capsys):
         (["train", "ppo", "CartPole-v1", "--gamma", "high"], "gamma"),
         (["train", "ppo", "CartPole-v1", "--gamma", "2"], "gamma must be in [0, 1], got 2.0"),
         (["train", "ppo", "CartPole-v1", "--minibatch-size", "9999"], "minibatch_size must be <="),
+        (["train", "ppo", "CartPole-v1", "--seed", "-3"], "seed must be >= 0, got -3"),
         (["train", "ppo"], "ENV"),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -145,6 +211,8 @@ def test_bad_config_files(tmp_path, capsys):
         ("{", "is neither JSON nor TOML"),
         ('{"gama": 1}', "unknown fields gama"),
         ('{"gamma": 2}', "gamma must be in [0, 1], got 2"),
+        ('{"hidden": 64}', "hidden must be a sequence of int, got 64"),
+        ("[1, 2]", "must hold fields by name, got list"),
     ):
         bad.write_text(text)
         assert main(["train", "ppo", "CartPole-v1", "--config", str(bad)]) == 2

@@ -160,6 +160,16 @@ REFUSED = [
     (hl_gauss, {"atoms": True}, TypeError, "atoms must be an integer with v_min and v_max, got bool True"),
     (hl_gauss, {"atoms": "a"} | SUPPORT, TypeError, "atoms must be an integer or None, got str 'a'"),
     (two_hot, {"atoms": "a"} | SUPPORT, TypeError, "atoms must be an integer or None, got str 'a'"),
+    (two_hot, {"atoms": -1} | SUPPORT, ValueError, "support must have at least 2 atoms, got -1"),
+    (hl_gauss, {"atoms": -1} | SUPPORT, ValueError, "support must have at least 2 atoms, got -1"),
+    (quantile_huber, {"scaled": "yes"}, TypeError, "scaled must be True or False, got str 'yes'"),
+    (quantile_huber, {"scaled": Q}, TypeError, "scaled must be True or False, got float32"),
+    (
+        quantile_huber,
+        {"kappa": np.array(1.0)},
+        TypeError,
+        r"kappa must be a number, got .*: pass float\(kappa\)",
+    ),
     (two_hot, {"atoms": N + 1} | SUPPORT, ValueError, r"support must be \[N\] = \[6\], got float64 \[5\]"),
     (c51_loss, {"kl": "no"}, TypeError, "kl must be True or False, got str 'no'"),
     (c51_loss, {"kl": np.zeros(2)}, TypeError, r"kl must be True or False, got float64 \[2\]"),
@@ -281,3 +291,24 @@ def outcome(op: Any, arguments: dict[str, Any]) -> str:
     except (TypeError, ValueError) as error:
         return str(error)
     return "result"
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+@pytest.mark.parametrize("name", ["probs", "reward", "discount", "terminated", "support", "target_support"])
+def test_out_is_apart_from_every_input(backend: str, name: str) -> None:
+    out = np.zeros((B, N), np.float32)
+    flat = out.ravel()
+    x = {
+        "probs": out,
+        "reward": flat[:B],
+        "discount": flat[:B],
+        "terminated": flat.view(bool)[:B],
+        "support": flat[:N],
+        "target_support": flat[:N],
+    }[name]
+    flat[:N] = np.arange(N)
+    given = {"probs": P.copy(), "reward": F.copy(), "gamma": 0.9} | SUPPORT | {name: x}
+    if name == "discount":
+        del given["gamma"]
+    with pytest.raises(ValueError, match="c51_project: out must not share memory with an input"):
+        c51_project(**given, out=out, backend=backend)

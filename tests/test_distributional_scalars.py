@@ -187,6 +187,34 @@ def test_expectation_matches_the_reference(isa: str, n: int) -> None:
                 np.testing.assert_allclose(got, exact, rtol=1e-5, atol=tolerance)
 
 
+@pytest.mark.parametrize("n", [1, 5, 33])
+def test_plain_slopes_are_signs_of_any_difference(isa: str, n: int) -> None:
+    least, huge = np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max
+    targets = np.array([[least, -least, 1e-30, 1.0, -huge, 0.0, huge]], np.float32)
+    for j in range(targets.shape[1]):
+        got = quantile_huber(np.zeros((1, n), np.float32), targets[:, j : j + 1], kappa=0.0, scale=1.0)
+        tau, sign = (np.arange(n) + 0.5) / n, np.sign(targets[0, j])
+        np.testing.assert_allclose(got.d_quantiles[0], -sign * (tau if sign > 0 else 1 - tau), rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", SUPPORTS)
+def test_two_hot_of_an_atom_has_it_all_there(isa: str, options: dict[str, Any]) -> None:
+    z = options.get("support", np.linspace(-10, 10, 51)).astype(np.float32)
+    outside = np.array([-np.inf, -1e30, 1e30, np.inf], np.float32)
+    want = np.concatenate([np.eye(51), np.eye(51)[[0, 0, 50, 50]]])
+    np.testing.assert_array_equal(two_hot(np.concatenate([z, outside]), support=z), want)
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 16, 17, 100])
+def test_two_hot_on_any_atoms(isa: str, n: int) -> None:
+    rng = np.random.default_rng(n)
+    for scale in (1e-30, 1.0, 1e30):
+        for z in (scale * np.sort(rng.normal(size=n)), scale * np.linspace(-1, 3, n)):
+            x = (scale * rng.normal(size=200)).astype(np.float32)[::-2]
+            got, exact = (two_hot(x, support=z, backend=b) for b in ("cpp", "reference"))
+            np.testing.assert_array_equal(got, exact)
+
+
 @pytest.mark.parametrize("options", SUPPORTS)
 def test_two_hot_inverts(isa: str, options: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)

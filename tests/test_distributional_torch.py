@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastrl.kernels.distributional import (
@@ -109,6 +110,18 @@ def test_c51_loss_is_that_of_torch() -> None:
     torch.testing.assert_close(c51_loss(**x, scale=0.5).d_logits, 0.5 * B * total)
 
 
+@pytest.mark.parametrize("op", [c51_loss, quantile_huber], ids=lambda op: op.__name__)
+def test_the_gradient_handed_over_is_that_of_the_mean(op: Any) -> None:
+    x = arguments_of(op)
+    name = next(iter(x))
+    weight = torch.ones(B, requires_grad=True)
+    predicted = x[name].detach() * weight.reshape(B, *(1,) * (x[name].ndim - 1))
+    predicted.backward(op(**x | {name: predicted.detach()})[1], retain_graph=True)
+    handed, weight.grad = weight.grad, None
+    op(**x | {name: predicted}).loss.mean().backward()
+    torch.testing.assert_close(handed, weight.grad)
+
+
 def test_quantile_huber_is_that_of_torch() -> None:
     x = arguments_of(quantile_huber)
     delta = x["targets"][:, None, :] - x["quantiles"][:, :, None]
@@ -149,7 +162,7 @@ def test_expectation_of_probabilities_has_a_gradient() -> None:
     torch.testing.assert_close(got, z.expand(B, N))
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op is not two_hot], ids=lambda op: op.__name__)
+@ALL
 def test_the_operator_is_well_formed(op: Any) -> None:
     x = arguments_of(op)
     op(**x)  # which registers it
@@ -162,12 +175,13 @@ def test_the_operator_is_well_formed(op: Any) -> None:
         ),
         quantile_huber: lambda: (x["quantiles"], x["targets"], x["taus"], 1.0, 0.1, None),
         expectation: lambda: (x["x"].detach()[:, 0].clone().requires_grad_(), *support, True),
+        two_hot: lambda: (x["x"], *support, N),
         hl_gauss: lambda: (x["x"], *support, N, 0.4),
     }[op]()  # fmt: skip
     torch.library.opcheck(getattr(torch.ops.fastrl, op.__name__), (*inputs, None))
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op is not two_hot], ids=lambda op: op.__name__)
+@ALL
 def test_the_operator_of_other_arguments_is_well_formed(op: Any) -> None:
     """Supports as arrays, one action, discounts by gamma and flags."""
     op(**arguments_of(op))  # which registers it
@@ -179,9 +193,35 @@ def test_the_operator_of_other_arguments_is_well_formed(op: Any) -> None:
         c51_loss: (leaf, None, rows, *bellman, None, True, 0.3),
         quantile_huber: (leaf, torch.randn(B, 3), None, 0.0, 0.1, 2.0),
         expectation: (leaf, *support, False),
+        two_hot: (reward, *support, None),
         hl_gauss: (reward, *support, None, 0.4),
     }[op]
     torch.library.opcheck(getattr(torch.ops.fastrl, op.__name__), (*inputs, None))
+
+
+@DIFFERENTIABLE
+def test_without_gradient(op: Any) -> None:
+    x = arguments_of(op)
+    want = [y.detach() for y in parts(op(**x))]
+    constants = {name: v.detach() if isinstance(v, torch.Tensor) else v for name, v in x.items()}
+    with torch.no_grad():
+        calls = [op(**x), op(**constants)]
+    for got in map(parts, (*calls, op(**constants))):
+        for a, b in zip(got, want, strict=True):
+            assert torch.equal(a, b)
+            assert not a.requires_grad
+
+
+@DIFFERENTIABLE
+@pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")  # torch's own
+def test_forward_mode_is_refused(op: Any) -> None:
+    x = arguments_of(op)
+    name = next(iter(x))
+    leaf = x[name].detach()
+    with torch.autograd.forward_ad.dual_level():
+        x[name] = torch.autograd.forward_ad.make_dual(leaf, leaf)
+        with pytest.raises(NotImplementedError, match="jvp"):
+            op(**x)
 
 
 def test_what_it_cannot_do() -> None:
@@ -278,6 +318,31 @@ def test_compiled_and_faked_with_out() -> None:
     with FakeTensorMode() as mode:
         fake = {k: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for k, v in x.items()}
         assert c51_project(**fake, out=mode.from_tensor(out)).shape == (B, N)
+
+
+NUMBERS: list[tuple[Any, dict[str, Any]]] = [
+    (c51_project, {"v_min": np.float64(-2.0)}),
+    (c51_loss, {"scale": np.float32(0.5)}),
+    (c51_loss, {"kl": np.bool_(True)}),
+    (quantile_huber, {"kappa": np.int64(2)}),
+    (quantile_huber, {"scaled": np.bool_(True)}),
+    (expectation, {"v_max": np.int32(5)}),
+    (two_hot, {"atoms": np.int64(N)}),
+    (hl_gauss, {"sigma": np.float32(0.5)}),
+]
+
+
+@pytest.mark.parametrize(("op", "given"), NUMBERS, ids=[f"{op.__name__} {[*x]}" for op, x in NUMBERS])
+def test_numbers_of_numpy(op: Any, given: dict[str, Any]) -> None:
+    """Run as Python's by kernels and operators; compiled, where they are arrays, they are refused by name."""
+    x = arguments_of(op) | given
+    name = next(iter(x))
+    wrapped = x | {name: torch.nn.Parameter(x[name].detach(), x[name].requires_grad)}
+    for got, want in zip(parts(op(**wrapped)), parts(op(**x)), strict=True):
+        torch.testing.assert_close(got, want)
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match=f"{op.__name__}: {next(iter(given))} must be .* of no dimensions"):
+        torch.compile(op, fullgraph=True, backend="aot_eager")(**x)
 
 
 def changing(b: int) -> dict[Any, Any]:

@@ -91,6 +91,7 @@ def test_normalisation_is_in_the_model_up_to_its_clipping(tmp_path):
         model.run(["value"], {"observation": obs})[0],
         agent.policy.value(agent.policy.observe(obs)),
         rtol=1e-4,
+        atol=1e-6,
     )
 
 
@@ -104,6 +105,7 @@ def test_normalisation_is_in_the_model_up_to_its_clipping(tmp_path):
         (MultiBinary(3), {}),
         (Box(-0.01, np.array([0.01, np.inf, 2.0], np.float32), (3,), np.float32), {}),
         (Box(-0.01, 0.01, (2, 2), np.float64), {}),
+        (Box(0.7, 0.9, (2,), np.float64), {}),  # the float32 number next to 0.7 is smaller
         (Box(-2.0, np.array([3.0, 1e-3], np.float32), (2,), np.float32), {"squash_actions": True}),
         (Box(-2.0, 2.0, (2,), np.float32), {"squash_actions": True, "state_dependent_std": True}),
     ],
@@ -126,6 +128,13 @@ def test_outputs_are_named_by_what_they_are(agent, tmp_path):
     for one, name in ((agent, "logits"), (gaussian, "mean")):
         outputs = session(export_onnx(one, tmp_path / "policy.onnx").path).get_outputs()
         assert [output.name for output in outputs] == [name, "value", "action"]
+
+
+def test_both_executors_of_an_mlp_give_one_model(tmp_path):
+    native, ours = (agent_of(engine=engine) for engine in ("native", "torch"))
+    ours.network.params[:] = native.network.params
+    one, other = (export_onnx(a, tmp_path / f"{i}.onnx").path for i, a in enumerate((native, ours)))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_model_says_what_it_is(agent, tmp_path):
@@ -160,7 +169,9 @@ def test_what_cannot_be_exported_is_said(agent, tmp_path, monkeypatch):
         export_onnx(agent_of(Dict(a=Box(-1.0, 1.0, (2,), np.float32))), path)
     if extras.find_spec("torch") is not None:
         with pytest.raises(ValueError, match=r"export it with torch\.onnx"):
-            export_onnx(agent_of(engine="torch"), path)
+            export_onnx(agent_of(Box(0, 255, (44, 44, 3), np.uint8)), path)
+    with pytest.raises(ValueError, match=r"export: .* must be a file in a folder that exists"):
+        export_onnx(agent, tmp_path)
     find = extras.find_spec
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "onnxruntime" else find(name))
     with pytest.raises(extras.MissingExtraError, match=r"needs onnxruntime \(extra \[onnx\]\): pip install"):
@@ -177,7 +188,7 @@ def test_command(agent, tmp_path, capsys):
     assert "on 1,000 random observations" in out
     assert session(file).run(["action"], {"observation": np.zeros((3, 4), np.float32)})[0].shape == (3,)
     assert main(["export", str(run), "--onnx", str(tmp_path / "no" / "policy.onnx")]) == 2
-    assert "No such file or directory" in capsys.readouterr().err
+    assert "must be a file in a folder that exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])

@@ -177,16 +177,16 @@ class Wrong(gymnasium.vector.VectorEnv):
     single_observation_space = spaces.Dict({"x": spaces.Box(0, 1, (3,), np.float32)})
     single_action_space = spaces.Discrete(2)
 
-    def __init__(self, width=3, info=None, mode=AutoresetMode.SAME_STEP):
+    def __init__(self, width=3, info=None, mode=AutoresetMode.SAME_STEP, reward=(0.0, 0.0)):
         self.metadata = {"autoreset_mode": mode}
-        self.width, self.info = width, info
+        self.width, self.info, self.reward = width, info, reward
 
     def reset(self, *, seed=None, options=None):
         return {"x": np.zeros((2, 3), np.float32)}, {}
 
     def step(self, actions):
         obs = {"x": np.zeros((2, self.width), np.float32)}
-        return obs, np.zeros(2), np.zeros(2, bool), np.array([False, True]), self.info or {}
+        return obs, self.reward, np.zeros(2, bool), np.array([False, True]), self.info or {}
 
 
 def test_vector_environments_with_wrong_answers():
@@ -197,8 +197,18 @@ def test_vector_environments_with_wrong_answers():
     final = np.array([None, {"x": np.zeros(5)}])
     with pytest.raises(ValueError, match=r"env 1: the final observation at step 0 must be \[3\], got \[5\]"):
         fastrl.PPO(Wrong(info={"final_obs": final}), **SMALL).learn(16)
+    with pytest.raises(ValueError, match=r"the rewards at step 0 must be \[2\], got \[2, 1\]"):
+        fastrl.PPO(Wrong(reward=np.zeros((2, 1))), **SMALL).learn(16)
+    with pytest.raises(ValueError, match=r"the rewards at step 0 must be \[2\], got \[\]"):
+        fastrl.PPO(Wrong(reward=1.0), **SMALL).learn(16)
     with pytest.raises(ValueError, match=r"metadata must say its AutoresetMode, got None"):
         fastrl.PPO(Wrong(mode=None), **SMALL)
+
+
+def test_functions_that_make_no_environment():
+    for make, got in ((lambda: None, "None"), (lambda: "CartPole-v1", "'CartPole-v1'")):
+        with pytest.raises(TypeError, match=f"the function makes must have an observation_space, got {got}"):
+            fastrl.PPO(make, **SMALL)
 
 
 def test_a_vector_environment_that_cannot_be_made_again_is_not_evaluated(tmp_path):

@@ -159,6 +159,17 @@ def test_evaluation_counts_one_episode_an_environment():
 # ---- things that go wrong ------------------------------------------------------------------------------------------
 
 
+def test_evaluation_ends_though_episodes_do_not():
+    """A policy that walks to and fro on CliffWalking-v1, which has no time limit, held up the whole run."""
+    agent = fastrl.PPO("CliffWalking-v1", **SMALL)
+    with pytest.warns(RuntimeWarning, match="5 of 5 episodes did not end in 300 steps, and count as they"):
+        result = evaluate(agent, 5, max_steps=300)
+    assert result.episode_length.tolist() == [300] * 5
+    assert (result.episode_return <= -300).all()
+    with pytest.raises(ValueError, match="max_steps must be >= 1, got 0"):
+        evaluate(agent, 5, max_steps=0)
+
+
 def test_nan_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     agent = fastrl.PPO("CartPole-v1", **SMALL)
 

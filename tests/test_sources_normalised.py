@@ -144,3 +144,38 @@ def test_a_loaded_agent_sees_its_first_observations_by_its_own_statistics(tmp_pa
     loaded.load_checkpoint_state(agent.checkpoint_state())
     expected = agent.policy.normalizer.normalize(first)
     np.testing.assert_array_equal(loaded.source.next().obs[0], expected)
+
+
+def test_statistics_go_along_into_other_environments(tmp_path):
+    """Returns of the episodes that were left behind do not."""
+    options = {
+        "num_envs": 4,
+        "num_steps": 16,
+        "minibatch_size": 32,
+        "hidden": (16,),
+        "normalize_reward": True,
+    }
+    agent = fastrl.PPO("CartPole-v1", **options).learn(640)
+    path, kept = agent.save(tmp_path / "agent"), agent.source.reward_normalizer
+    assert kept.returns.any()
+    for env in ("CartPole-v1", VectorEnv("CartPole-v1", 3), lambda: gymnasium.make("CartPole-v1")):
+        source = fastrl.PPO.load(path, env).source
+        assert source.reward_normalizer.statistics.var == kept.statistics.var
+        assert source.reward_normalizer.statistics.count == kept.statistics.count
+        assert not source.reward_normalizer.returns.any()
+        assert source.counter == agent.source.counter  # no draw comes twice
+
+
+def test_environments_that_restart_on_resume_begin_new_returns():
+    options = {
+        "num_envs": 2,
+        "num_steps": 16,
+        "minibatch_size": 32,
+        "hidden": (16,),
+        "normalize_reward": True,
+    }
+    agent = fastrl.PPO(lambda: gymnasium.make("CartPole-v1"), **options).learn(320)
+    loaded = fastrl.PPO(lambda: gymnasium.make("CartPole-v1"), **options)
+    loaded.load_checkpoint_state(agent.checkpoint_state())
+    assert agent.source.reward_normalizer.returns.any()
+    assert not loaded.source.reward_normalizer.returns.any()

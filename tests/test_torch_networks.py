@@ -261,6 +261,88 @@ def test_compiling_that_fails_falls_back_to_eager_and_says_so(monkeypatch):
         broken.infer(np.ones((2, 5), np.float32))
 
 
+class Given(nn.Module):
+    """Gives what a function makes of a linear layer's output."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.layer, self.change = nn.Linear(4, 3), change
+
+    def forward(self, x):
+        return self.change(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("MlpPolicy", "policy: must be a torch module, got 'MlpPolicy'"),
+        (Shared, "policy: must be a torch module, got <class"),
+        (Given(lambda y: {"y": y}), "must give a tensor or a tuple of tensors, got dict"),
+        (Given(lambda y: [y]), "must give a tensor or a tuple of tensors, got list"),
+        (Given(lambda y: (y, None)), "must give a tensor or a tuple of tensors, got Tensor, NoneType"),
+    ],
+)
+def test_what_is_no_module_or_gives_no_tensor(policy, message):
+    with pytest.raises(TypeError, match=message):
+        fastrl.PPO("CartPole-v1", policy=policy, **SMALL)
+
+
+def test_outputs_that_no_action_can_be_drawn_from():
+    for bad in (float("nan"), float("inf")):
+        agent = fastrl.PPO("CartPole-v1", policy=Given(lambda y, bad=bad: y + bad), **SMALL)
+        with pytest.raises(FloatingPointError, match="the policy's output is not finite in row 0"):
+            agent.learn(64)
+    masks = Given(lambda y: y + torch.tensor([0.0, -torch.inf, 0.0]))
+    assert not fastrl.PPO("CartPole-v1", policy=masks, **SMALL).source.next().action.any()
+
+
+def test_a_tensor_with_the_name_of_the_distributions_own_vector():
+    """It was missing from checkpoints."""
+    module = nn.Linear(3, 2)
+    module.log_std = nn.Parameter(torch.zeros(1))
+    with pytest.raises(ValueError, match=r"policy: the module must have no tensor log_std: that is the name"):
+        fastrl.PPO("Pendulum-v1", policy=module, **SMALL)
+    wide = nn.Linear(3, 3)
+    wide.log_std = nn.Parameter(torch.zeros(1))
+    agent = fastrl.PPO("Pendulum-v1", policy=wide, state_dependent_std=True, **SMALL)
+    assert agent.network.named_tensors()["log_std"].shape == (1,)
+
+
+def test_a_module_that_the_user_compiled_keeps_its_names(tmp_path):
+    torch.manual_seed(0)
+    module = Shared()
+    compiled = torch.compile(module, backend="eager")
+    agent = fastrl.PPO("CartPole-v1", policy=compiled, **SMALL).learn(64)
+    assert str(agent.network) == "torch, compiled, 1 thread"
+    assert agent.network.named_tensors().keys() == module.state_dict().keys()
+    loaded = fastrl.PPO.load(agent.save(tmp_path / "agent"), policy=Shared())
+    np.testing.assert_array_equal(loaded.network.params, agent.network.params)
+
+
+def test_only_learning_is_in_training_mode():
+    """Predictions were drawn through Dropout, and changed BatchNorm's statistics."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    frozen = nn.BatchNorm1d(4).eval()
+    agent = fastrl.PPO("CartPole-v1", policy=nn.Sequential(frozen, module), **SMALL)
+    statistics = module[1].running_mean
+    obs = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    value = agent.policy.value(obs)
+    np.testing.assert_array_equal(agent.policy.value(obs), value)
+    np.testing.assert_allclose(agent.policy.value(obs[:1]), value[:1], rtol=1e-5)  # whatever the batch
+    batch = agent.source.next()
+    evaluate(agent, 2)
+    assert not statistics.any()
+    agent.update(batch)
+    assert statistics.any()
+    assert not frozen.running_mean.any()  # given in evaluation mode, it stays so
+    changed = statistics.clone()
+    agent.predict(obs)
+    np.testing.assert_array_equal(statistics, changed)
+    forwards = [agent.network.forward(obs)[0] for _ in range(2)]
+    assert not np.array_equal(*forwards)
+
+
 def test_a_gradient_that_is_not_finite():
     agent = fastrl.PPO("CartPole-v1", engine="torch", **SMALL)
     before = agent.network.params.copy()
@@ -268,3 +350,4 @@ def test_a_gradient_that_is_not_finite():
     with pytest.raises(FloatingPointError, match="Adam: the gradient's norm is nan at step 1"):
         agent.optimizer.step(1e-3)
     np.testing.assert_array_equal(agent.network.params, before)
+    assert not agent.network.grad.any()  # it is not in the next one, too

@@ -1,67 +1,26 @@
-"""What all algorithms share: the configuration's common fields, learning, prediction, saving."""
+"""What all algorithms share: learning, prediction, saving."""
 
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrl import checkpoint
-from fastrl.envs import can_make, make_training_env
-from fastrl.observations import batch_one
+from fastrl.algorithms.config import AlgorithmConfig as AlgorithmConfig
+from fastrl.envs import make_training_env
+from fastrl.envs.origin import Origin
+from fastrl.observations import as_batch
 
 EPISODE_WINDOW = 100
 """Finished training episodes that ``rollout/ep_rew_mean`` averages over."""
 Metrics = Mapping[str, float]
 Callback = Callable[["Algorithm", Metrics], bool | None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AlgorithmConfig:
-    """Fields that every algorithm has. Subclasses add theirs and validate them."""
-
-    total_timesteps: int = 200_000
-    """Environment steps to train for, over all environments together; learn() may be given another number."""
-    seed: int = 0
-    """Seed of everything random; one seed repeats a run bit for bit on one machine."""
-    num_envs: int = 8
-    """Environments stepped side by side."""
-    num_workers: int = 0
-    """Processes that step environments which are not compiled; 0: this process does. A handful pays where a
-    step takes a millisecond, as many as there are environments where it waits."""
-    gamma: float = 0.99
-    """Discount factor, in [0, 1]."""
-    engine: Literal["auto", "native", "torch"] = "auto"
-    """What runs the networks: native CPU kernels, or torch. auto picks native wherever it can run."""
-
-    def __post_init__(self) -> None:
-        self.require("total_timesteps", self.total_timesteps >= 1, "must be >= 1")
-        self.require("num_envs", self.num_envs >= 1, "must be >= 1")
-        self.require("num_workers", self.num_workers >= 0, "must be >= 0")
-        self.require("gamma", 0.0 <= self.gamma <= 1.0, "must be in [0, 1]")
-        self.require("engine", self.engine in ("auto", "native", "torch"), "must be auto, native or torch")
-
-    @classmethod
-    def from_mapping(cls, given: Mapping[str, Any]) -> Self:
-        """The configuration with these fields, as JSON or TOML gives them.
-
-        Raises:
-            ValueError: an unknown field, or a value out of its range.
-        """
-        known = {field.name for field in fields(cls)}
-        if unknown := given.keys() - known:
-            raise ValueError(f"{cls.__name__}: unknown fields {', '.join(sorted(unknown))}")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-        return cls(**values)
-
-    def require(self, name: str, ok: bool, rule: str) -> None:
-        """Raise ValueError, naming field, rule and value, unless ``ok``."""
-        if not ok:
-            raise ValueError(f"{type(self).__name__}: {name} {rule}, got {getattr(self, name)!r}")
 
 
 class Algorithm(ABC):
@@ -92,11 +51,15 @@ class Algorithm(ABC):
                 raise TypeError(
                     f"{self.name()}: unknown field {name!r}, not among {', '.join(sorted(known))}"
                 )
-        config = replace(config or self.Config(), **overrides)
+        if isinstance(env, gymnasium.vector.VectorEnv):
+            overrides["num_envs"] = env.num_envs
+        self.config = config = replace(config or self.Config(), **overrides)
         self.env_id, self.env = make_training_env(env, config.num_envs, config.num_workers)
-        self.env_source = env if callable(env) else self.env_id if can_make(self.env_id) else None
-        """What evaluation makes its environments from; None for vector environments that have no id."""
-        self.config = replace(config, num_envs=self.env.num_envs)
+        self.origin = Origin.of(env, self.env_id, self.env)
+        self.env_source = self.origin.source
+        """What evaluation makes its environments from; None for vector environments that nothing known makes
+        again.
+        """
         self.num_timesteps = 0
         """Environment steps learned from so far."""
         self.seconds = 0.0
@@ -177,6 +140,7 @@ class Algorithm(ABC):
             checkpoint_interval: steps between checkpoints (default: ten in all).
 
         Raises:
+            ValueError: a number < 1, or an ``eval_interval`` where ``env_source`` is None.
             FloatingPointError: a reward, observation, loss or gradient is not finite; says which and where.
             KeyboardInterrupt: on SIGINT or SIGTERM, after the batch under way, its log row and a checkpoint.
         """
@@ -215,21 +179,9 @@ class Algorithm(ABC):
             deterministic: whether to take the most probable action instead of drawing one.
 
         Raises:
-            ValueError: the observation has neither shape, or is not finite.
+            ValueError: the observation has neither shape, is not finite, or not in a discrete space.
         """
-        space = self.env.single_observation_space
-        if space.shape is None:  # Dict and Tuple: a batch if it is one of the batched space
-            single = space.contains(observation)
-            batch = batch_one(space, observation) if single else observation
-        else:
-            obs = np.asarray(observation)
-            if obs.shape != space.shape and obs.shape[1:] != space.shape:
-                wanted = f"{[*space.shape]} or {['N', *space.shape]}"
-                raise ValueError(f"predict: observation must be {wanted}, got {[*obs.shape]}")
-            if not np.isfinite(obs).all():
-                raise ValueError("predict: observation is not finite")
-            single = obs.shape == space.shape
-            batch = obs.reshape(-1, *space.shape) if single else obs
+        batch, single = as_batch(self.env.single_observation_space, observation)
         action, state = self.respond(batch, state, episode_start, deterministic)
         return (action[0] if single else action), state
 
@@ -243,14 +195,19 @@ class Algorithm(ABC):
     def load(cls, path: str | Path, env: Any = None, *, policy: Any = None) -> Self:
         """The agent that :meth:`save`, or a run, wrote. ``env`` replaces its environment.
 
+        It must be given where the agent's was made by a function, or is a vector environment that its id
+        alone does not make; compiled ones without wrappers are made again with their options.
+
         ``policy`` must be a module like the agent's, if it was made with one of your own.
 
         Raises:
             CheckpointError: missing, truncated, corrupt, or of another algorithm.
+            ValueError: ``env`` must be given.
         """
         saved = checkpoint.read(Path(path), algorithm=cls.name())
         config = cls.Config.from_mapping(saved.state["config"])
-        agent = cls(env if env is not None else saved.state["env_id"], config, policy=policy)
+        made = Origin.again(saved.state, config.num_envs) if env is None else env
+        agent = cls(made, config, policy=policy)
         agent.load_checkpoint_state(saved.state, with_source=env is None)
         return agent
 
@@ -261,6 +218,7 @@ class Algorithm(ABC):
         return {
             "config": asdict(self.config),
             "env_id": self.env_id,
+            **self.origin.state(),
             "num_timesteps": self.num_timesteps,
             "seconds": self.seconds,
             "total_timesteps": self.total_timesteps,
@@ -271,12 +229,13 @@ class Algorithm(ABC):
         }
 
     def load_checkpoint_state(self, state: Mapping[str, Any], *, with_source: bool = True) -> None:
-        """Restore what :meth:`checkpoint_state` gave."""
+        """Restore what :meth:`checkpoint_state` gave; without the source's environments, which then begin
+        new episodes.
+        """
         self.num_timesteps = int(state["num_timesteps"])
         self.seconds = float(state.get("seconds", 0.0))
         self.total_timesteps = int(state["total_timesteps"])
         self.episodes.extend((ret, length) for ret, length in state["episodes"])
         self.best_evaluation = state["best_evaluation"]
         self.load_state(state["algorithm"])
-        if with_source:
-            self.source.load_state(state["source"])
+        self.source.load_state(state["source"], with_env=with_source)

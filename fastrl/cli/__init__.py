@@ -21,6 +21,7 @@ from fastrl import __version__
 from fastrl.checkpoint import CheckpointError
 from fastrl.cli import machine, runs, solve, train
 from fastrl.cli.train import parse_seeds as parse_seeds
+from fastrl.envs import EnvironmentFailure
 from fastrl.export import ExportError
 from fastrl.extras import MissingExtraError
 from fastrl.logging import LogError
@@ -38,7 +39,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
 }
 ERRORS = (
     ValueError, TypeError, CheckpointError, LogError, FloatingPointError, OSError, MissingExtraError,
-    ExportError,
+    ExportError, EnvironmentFailure,
 )  # fmt: skip
 """What a user can cause, told in one line."""
 

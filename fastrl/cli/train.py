@@ -19,7 +19,7 @@ from fastrl.cli.runs import Run, describe, load
 from fastrl.envs import reward_threshold
 from fastrl.evaluate import evaluate
 from fastrl.logging import create_run_dir
-from fastrl.loop import Interrupted
+from fastrl.loop import Interrupted, require_counts
 from fastrl.presets import Preset, preset
 from fastrl.seeds import learn_seeds
 
@@ -81,6 +81,7 @@ def train(args: list[str]) -> int:
         return 0 if args else 2
     kind = algorithm(args[0])
     options, tuned = _parse(kind, args[0], args[1:])
+    require_counts(options.eval_interval, options.eval_episodes, options.checkpoint_interval, options.threads)
     seeds = [options.fields.seed] if options.seeds is None else parse_seeds(options.seeds)
     agents = [kind(options.env, replace(options.fields, seed=seed)) for seed in seeds]
     folder = create_run_dir(options.runs, args[0], agents[0].env_id, options.seeds or seeds[0])
@@ -93,7 +94,7 @@ def train(args: list[str]) -> int:
         "eval_episodes": options.eval_episodes,
         "checkpoint_interval": options.checkpoint_interval,
     }
-    with _resumable(folder):
+    with _resumable(folders):
         if len(agents) == 1:
             agents[0].learn(progress=options.progress, log_dir=folder, **arguments)
         else:
@@ -112,7 +113,7 @@ def resume(options: Resume) -> int:
         return 0
     if not agent.source.exact_resume:
         print(f"{agent.env_id} is not compiled: its episodes restart, so the run is not repeated bit for bit")
-    with _resumable(options.run):
+    with _resumable([options.run]):
         agent.learn(progress=options.progress, log_dir=options.run)
     _close([agent], [options.run], options.run)
     return 0
@@ -123,7 +124,7 @@ def _parse(kind: type[Algorithm], name: str, words: list[str]) -> tuple[Train[An
     # the algorithm's name becomes the title of its fields in --help, not a part of their flags
     config = Annotated[kind.Config, tyro.conf.arg(name=kind.name())]  # type: ignore[name-defined]
     given = _config_from_file(kind, words)
-    wanted = given is None and "--no-preset" not in words
+    wanted = given is None and not {"--no-preset", "--no_preset"} & set(words)  # tyro takes both
     tuned = preset(name, words[0]) if wanted and words else None
     while True:
         fields = given or kind.Config.from_mapping(tuned.fields if tuned else {})
@@ -154,17 +155,21 @@ def _config_from_file(kind: type[Algorithm], args: list[str]) -> AlgorithmConfig
         given = tomllib.loads(path.read_text()) if path.suffix == ".toml" else json.loads(path.read_text())
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path}: is neither JSON nor TOML: {error}") from None
+    if not isinstance(given, dict):
+        raise ValueError(f"{path}: must hold fields by name, got {type(given).__name__}")
     return kind.Config.from_mapping(
         {name: value for name, value in given.items() if name not in ("algorithm", "env", "version")}
     )
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
+def _resumable(folders: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except Interrupted:
-        print(f"\ncheckpoint: {checkpoint.latest(folder) or folder}\nresume with: fastrl resume {folder}")
+        for folder in folders:
+            if saved := checkpoint.latest(folder):  # a seed that had not begun has none
+                print(f"\ncheckpoint: {saved}\nresume with: fastrl resume {folder}")
         raise
 
 
@@ -173,14 +178,18 @@ def _close(agents: Sequence[Algorithm], folders: Sequence[Path], folder: Path) -
 
     for agent, place in zip(agents, folders, strict=True):
         print(f"{place.name}: {describe(evaluate(agent, FINAL_EPISODES))}, deterministic")
-    title = f"{agents[0].name()} on {agents[0].env_id}"
-    curve = learning_curve(
-        folders,
-        folder / "learning_curve.png",
-        title=title,
-        threshold=reward_threshold(agents[0].env_id),
-    )
-    print(f"learning curve: {curve}\ncheckpoint: {checkpoint.latest(folders[0])}")
+    if all(agent.episodes for agent in agents):
+        title = f"{agents[0].name()} on {agents[0].env_id}"
+        curve = learning_curve(
+            folders,
+            folder / "learning_curve.png",
+            title=title,
+            threshold=reward_threshold(agents[0].env_id),
+        )
+        print(f"learning curve: {curve}")
+    else:
+        print("learning curve: none, as no training episode ended")
+    print(f"checkpoint: {checkpoint.latest(folders[0])}")
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -71,8 +71,8 @@ class ForeignVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         """As in the environment.
 
         Raises:
-            ValueError: an observation has another shape than the space says, or a truncated environment's
-                last one is missing.
+            ValueError: an observation has another shape than the space says, rewards or flags are not [N], or
+                a truncated environment's last observation is missing.
             EnvironmentFailure: an environment raised an error.
         """
         try:
@@ -82,24 +82,30 @@ class ForeignVectorEnv(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         except Exception as error:
             raise self._failure("step", error) from error
         self._require_shape(obs, "observation")
-        if self.mode is AutoresetMode.SAME_STEP and truncated.any():
+        signals = (
+            self._signal("rewards", reward, np.float64),
+            self._signal("terminated flags", terminated, np.bool_),
+            self._signal("truncated flags", truncated, np.bool_),
+        )
+        if self.mode is AutoresetMode.SAME_STEP and signals[2].any():
             if "final_obs" not in info:
                 raise ValueError(f"env: SAME_STEP needs info['final_obs'], missing at step {self.steps}")
-            for n in np.flatnonzero(truncated):
+            for n in np.flatnonzero(signals[2]):
                 self._require_shape_of(int(n), info["final_obs"][n], "final observation")
         self.steps += 1
-        return (
-            obs,
-            np.asarray(reward, np.float64),
-            np.asarray(terminated, np.bool_),
-            np.asarray(truncated, np.bool_),
-            info,
-        )
+        return obs, *signals, info
 
     def _reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         if is_envpool(self.env):  # the environment was seeded when it was made
             seed = None
         return self.env.reset(seed=seed, options=options)
+
+    def _signal(self, what: str, x: Any, dtype: type[np.generic]) -> NDArray[Any]:
+        if np.shape(x) != (self.num_envs,):
+            raise ValueError(
+                f"env: the {what} at step {self.steps} must be [{self.num_envs}], got {list(np.shape(x))}"
+            )
+        return np.asarray(x, dtype)
 
     def _require_shape(self, obs: Any, what: str) -> None:
         if wrong := _mismatch(self.single_observation_space, obs, (self.num_envs,)):

@@ -1,5 +1,7 @@
 """Environments as training and evaluation want them: vectorised, in SAME_STEP autoreset mode if it can be."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,19 @@ from fastrl.envs.workers import WorkerVectorEnv
 from fastrl.kernels.envs import TABLE
 
 Env = gymnasium.vector.VectorEnv[Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Makes compiled vector environments with the arguments of one."""
+
+    kind: type[VectorEnv]
+    what: Any
+    options: Mapping[str, Any]
+
+    def __call__(self, num_envs: int, **others: Any) -> VectorEnv:
+        """``num_envs`` of them."""
+        return self.kind(self.what, num_envs, **{**self.options, **others})
 
 
 def make_training_env(env: Any, num_envs: int, num_workers: int = 0) -> tuple[str, Env]:
@@ -38,7 +53,13 @@ def make_training_env(env: Any, num_envs: int, num_workers: int = 0) -> tuple[st
 
 
 def make_evaluation_env(env: Any, num_envs: int) -> Env:
-    """As :func:`make_training_env`, but Atari games are played to their end, with their own rewards."""
+    """As :func:`make_training_env`, but Atari games are played to their end, with their own rewards.
+
+    Raises:
+        TypeError: a vector environment, which has a number of environments of its own.
+    """
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        raise TypeError("env: must be an id or a function that makes one, got a vector environment")
     return _make(env, num_envs, training=False)[1]
 
 
@@ -52,10 +73,12 @@ def _make(env: Any, num_envs: int, *, training: bool) -> tuple[str, Env]:
         if isinstance(env.unwrapped, VectorEnv):
             return env.unwrapped.env_id, env
         return _name(env), env if isinstance(env, ForeignVectorEnv) else ForeignVectorEnv(env)
-    if isinstance(env, UserEnv):
-        return env.name, env(num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    if isinstance(env, UserEnv | Alike):
+        compiled = env(num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        return compiled.env_id, compiled
     if callable(env):
-        made = gymnasium.vector.SyncVectorEnv([env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        makers = [partial(_single, env)] * num_envs
+        made = gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
         return _name(made.envs[0]), ForeignVectorEnv(made)
     if not isinstance(env, str):
         kind = type(env).__name__
@@ -71,6 +94,15 @@ def _make(env: Any, num_envs: int, *, training: bool) -> tuple[str, Env]:
         raise ValueError(f"env: {env} needs a package that is not installed: {error}") from None
     except gymnasium.error.Error as error:
         raise ValueError(f"env: {error} Compiled environments: {', '.join(TABLE)}") from None
+
+
+def _single(make: Callable[[], Any]) -> Any:
+    """What the user's function makes, if it is an environment."""
+    made = make()
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(made, name, None), gymnasium.Space):
+            raise TypeError(f"env: what the function makes must have an {name}, got {made!r}")
+    return made
 
 
 def _in_workers(env: Any, num_envs: int, num_workers: int) -> tuple[str, WorkerVectorEnv]:

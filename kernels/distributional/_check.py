@@ -155,10 +155,17 @@ def require_bellman(
 
 def require_number(op: str, name: str, x: Any) -> None:
     """Raise TypeError unless ``x`` is a number."""
+    _refuse_scalar_array(op, name, x, "a number", "float")
     if not isinstance(x, int | float | np.integer | np.floating):
         raise TypeError(f"{op}: {name} must be a number, got {describe(x)}")
     if isinstance(x, int) and abs(x) > 2**1000:
         raise ValueError(f"{op}: {name} must be a number that a float holds, got int")
+
+
+def _refuse_scalar_array(op: str, name: str, x: Any, rule: str, kind: str) -> None:
+    """Raise TypeError for an array of no dimensions, what NumPy's scalars are under torch.compile."""
+    if isinstance(x, np.ndarray) and x.ndim == 0:
+        raise TypeError(f"{op}: {name} must be {rule}, got an array of no dimensions: pass {kind}({name})")
 
 
 def require_dense(op: str, name: str, x: Any) -> None:
@@ -169,6 +176,7 @@ def require_dense(op: str, name: str, x: Any) -> None:
 
 def require_flag(op: str, name: str, x: Any) -> None:
     """Raise TypeError unless ``x`` is True or False."""
+    _refuse_scalar_array(op, name, x, "True or False", "bool")
     if not isinstance(x, bool | np.bool_):
         raise TypeError(f"{op}: {name} must be True or False, got {describe(x)}")
 
@@ -224,7 +232,7 @@ def require_projection(
         check.sizes["M"] = target_support.shape[0]
     if out is not None:
         check.array("out", out, real, "[B, M]")
-        require_apart(op, out, probs, reward, discount)
+        require_apart(op, out, probs, reward, discount, terminated, support, target_support)
 
 
 def require_apart(op: str, out: Any, *inputs: Any, name: str = "out") -> None:
@@ -352,6 +360,16 @@ def require_hl_gauss(x: Any, support: Any, v_min: Any, v_max: Any, atoms: Any, s
         raise ValueError(f"hl_gauss: sigma must be > 0 and finite, got {sigma}")
 
 
+def require_two_hot(x: Any, support: Any, v_min: Any, v_max: Any, atoms: Any) -> None:
+    """Raise unless ``fastrl.kernels.two_hot`` takes these arguments.
+
+    Raises:
+        TypeError: a dtype is wrong.
+        ValueError: anything else is wrong.
+    """
+    require_values("two_hot", x, support, v_min, v_max, atoms)
+
+
 def require_values(op: str, x: Any, support: Any, v_min: Any, v_max: Any, atoms: Any) -> None:
     """Raise unless values [B] come with atoms.
 
@@ -360,6 +378,7 @@ def require_values(op: str, x: Any, support: Any, v_min: Any, v_max: Any, atoms:
         ValueError: anything else is wrong.
     """
     Arguments(op, x).array("x", x, "float32", "[B]")
+    _refuse_scalar_array(op, "atoms", atoms, "an integer", "int")
     whole = isinstance(atoms, int | np.integer) and not isinstance(atoms, bool)
     if not whole and (support is None or atoms is not None):
         rule = "an integer with v_min and v_max" if support is None else "an integer or None"

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fastrl.kernels._dispatch import resolve
 from fastrl.kernels.distributional import _check
@@ -13,6 +14,7 @@ _SUPPORT = "Tensor? support, float? v_min, float? v_max"
 _BELLMAN = f"Tensor reward, Tensor? discount, Tensor? terminated, float? gamma, {_SUPPORT}"
 _PARAMETERS = {
     "c51_project": f"Tensor probs, {_BELLMAN}, Tensor? target_support",
+    "two_hot": f"Tensor x, {_SUPPORT}, int? atoms",
     "hl_gauss": f"Tensor x, {_SUPPORT}, int? atoms, float sigma",
     "expectation": f"Tensor x, {_SUPPORT}, bool logits",
     "c51_loss": (
@@ -25,6 +27,7 @@ _PARAMETERS = {
 }
 _CHECKS: dict[str, Any] = {
     "c51_project": _check.require_projection,
+    "two_hot": _check.require_two_hot,
     "hl_gauss": _check.require_hl_gauss,
     "expectation": _check.require_expectation,
     "c51_loss": _check.require_c51_loss,
@@ -58,6 +61,8 @@ def loss(op: str, arguments: tuple[Any, ...], backend: str | None) -> tuple[Any,
         _CHECKS[op](*arguments)
         result: tuple[Tensor, Tensor] = getattr(torch.ops.fastrl, op)(*_plain(inputs), backend)
         return result
+    if not _followed(inputs[0]):
+        return _run(op, arguments, backend)  # type: ignore[no-any-return]
     return _direct[op].apply(*inputs, backend)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -69,27 +74,16 @@ def expectation(x: Tensor, support: Any, v_min: Any, v_max: Any, logits: bool, b
         _check.require_expectation(*arguments)
         result: Tensor = torch.ops.fastrl.expectation(*_plain(arguments), backend)
         return result
+    if not _followed(x):
+        return _run("expectation", arguments, backend)  # type: ignore[no-any-return]
     return _direct["expectation"].apply(*arguments, backend)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def one_atom(x: Tensor, v_min: Any, v_max: Any, atoms: Any, backend: str | None) -> tuple[Any, Any]:
-    """Rows of two atoms with all mass on the first, and atoms to project on where they are evenly spaced."""
-    if not _traced(x):
-        resolve("distributional", "c51_project", x.device.type, backend, "two_hot")
-    if torch.is_grad_enabled() and x.requires_grad:
-        raise ValueError("two_hot: x must not require a gradient, which would be lost: detach it")
-    one = x.new_zeros((x.shape[0], 2))
-    one[:, 0] = 1
-    if v_min is None:
-        return one, None
-    return one, torch.linspace(v_min, v_max, atoms, dtype=torch.float64, device=x.device)
-
-
 def _refuse_grad(op: str, arguments: Any, first: int) -> None:
-    for i in range(first, len(arguments)):
-        if isinstance(arguments[i], Tensor) and arguments[i].requires_grad:
-            name = _PARAMETERS[op].split(", ")[i].split()[-1]
-            raise ValueError(f"{op}: {name} must not require a gradient, which would be lost: detach it")
+    lost = [i for i, x in enumerate(arguments) if isinstance(x, Tensor) and x.requires_grad and i >= first]
+    if lost:
+        name = _PARAMETERS[op].split(", ")[lost[0]].split()[-1]
+        raise ValueError(f"{op}: {name} must not require a gradient, which would be lost: detach it")
 
 
 def _traced(x: Tensor) -> bool:
@@ -97,9 +91,14 @@ def _traced(x: Tensor) -> bool:
     return torch.compiler.is_compiling() or type(x) is not Tensor or torch._C._len_torch_dispatch_stack() > 0
 
 
+def _followed(x: Tensor) -> bool:
+    """Whether autograd follows the call, in either mode."""
+    return (x.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0
+
+
 def _plain(arguments: Any) -> list[Any]:
-    """Numbers as an operator's schema wants them."""
-    return [x if x is None or isinstance(x, Tensor | bool | int) else float(x) for x in arguments]
+    """Numbers as an operator's schema wants them: Python's."""
+    return [x.item() if isinstance(x, np.generic) else x for x in arguments]
 
 
 def _run(op: str, arguments: tuple[Any, ...], backend: str | None) -> Any:
@@ -110,13 +109,13 @@ def _run(op: str, arguments: tuple[Any, ...], backend: str | None) -> Any:
         _CHECKS[op](*arguments)
         result = resolve("distributional", op, first.device.type, backend)(*arguments)
         return result if out is None else _written(out)
-    if any(not x.is_cpu if isinstance(x, Tensor) else isinstance(x, np.ndarray) for x in arguments):
+    if [x for x in arguments if isinstance(x, np.ndarray)]:
         _CHECKS[op](*arguments)  # which refuses it
     try:
         arrays = [
             (x.detach() if x.requires_grad else x).numpy() if isinstance(x, Tensor) else x for x in arguments
         ]
-    except TypeError:  # of a dtype that NumPy lacks
+    except TypeError:  # of another device, or of a dtype that NumPy lacks
         _CHECKS[op](*arguments)
         raise
     result = resolve("distributional", op, "cpu", backend)(*arrays)
@@ -142,7 +141,7 @@ def _define_constant(op: str) -> None:
         x = inputs[0]
         if op == "expectation":
             return x.new_empty(x.shape[:1])
-        if op == "hl_gauss":
+        if op in ("two_hot", "hl_gauss"):
             return x.new_empty((x.shape[0], inputs[4] if inputs[1] is None else inputs[1].shape[0]))
         target = inputs[8]
         return x.new_empty((x.shape[0], x.shape[1] if target is None else target.shape[0]))
@@ -175,6 +174,7 @@ def _expectation_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 def _define_loss(op: str) -> None:
     names = [part.split()[-1] for part in _PARAMETERS[op].split(", ")]
+    nothing, position = (None,) * len(names), names.index("scale")
 
     def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
         *arguments, backend = inputs
@@ -185,7 +185,7 @@ def _define_loss(op: str) -> None:
         return x.new_empty(x.shape[:1]), x.new_empty(x.shape)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        scale, batch = inputs[names.index("scale")], inputs[0].shape[0]
+        scale, batch = inputs[position], inputs[0].shape[0]
         # a gradient scaled by 0 cannot be scaled back
         ctx.unscale = max(batch, 1) if scale is None else 1.0 / scale
         ctx.save_for_backward(output[1])
@@ -195,7 +195,6 @@ def _define_loss(op: str) -> None:
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True: the gradient is a constant, so it would be wrong
             raise RuntimeError(f"{op}: second derivatives are not implemented (create_graph=True)")
-        nothing = (None,) * len(names)
         if grad is None:
             return None, *nothing
         (d,) = ctx.saved_tensors
@@ -226,7 +225,7 @@ def _function(run: Any, setup: Any, back: Any) -> type[torch.autograd.Function]:
     return _Function
 
 
-for _op in ("c51_project", "hl_gauss", "expectation"):
+for _op in ("c51_project", "two_hot", "hl_gauss", "expectation"):
     _define_constant(_op)
 for _op in ("c51_loss", "quantile_huber"):
     _define_loss(_op)

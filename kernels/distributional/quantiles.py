@@ -3,7 +3,7 @@
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fastrl.kernels._dispatch import is_tensor, resolve
-from fastrl.kernels.distributional._check import require_kappa
+from fastrl.kernels.distributional._check import require_flag, require_kappa
 
 Array = TypeVar("Array", bound=Any)
 
@@ -40,7 +40,8 @@ def quantile_huber(
         L(δ) = δ² / 2  where |δ| <= κ,  else κ (|δ| - κ / 2)           κ = 0: L(δ) = |δ|
 
     Memory is that of the arguments, whatever B; the time O(B N M). Of tensors, ``loss`` is differentiable
-    (once) by the quantiles, the gradient is a constant; so are the targets.
+    (once) by the quantiles, the gradient is a constant; so are the targets. For the mean loss
+    ``quantiles.backward(quantile_huber(quantiles.detach(), ...).d_quantiles)`` does the same and costs less.
 
     Args:
         quantiles: float32 [B, N], predicted; of the action taken.
@@ -74,6 +75,7 @@ def quantile_huber(
     op = "quantile_huber"
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"{op}: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    require_flag(op, "scaled", scaled)
     require_kappa(kappa, scaled)
     weight = weight_of(getattr(quantiles, "shape", ()), getattr(targets, "shape", ()), reduction)
     if scaled:

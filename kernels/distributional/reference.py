@@ -12,6 +12,7 @@ from fastrl.kernels.distributional._check import (
     require_hl_gauss,
     require_projection,
     require_quantile_huber,
+    require_two_hot,
 )
 
 DEVICES = ("cpu",)
@@ -164,6 +165,16 @@ def expectation(
     p = softmax(x)[0] if logits else x.astype(np.float64)
     with np.errstate(all="ignore"):
         return (p * atoms_of(support, v_min, v_max, x.shape[1])).sum(1).astype(np.float32)
+
+
+def two_hot(
+    x: Floats, support: Floats | None, v_min: float | None, v_max: float | None, atoms: int | None
+) -> Any:
+    """Projection of rows that have a reward x and no value after it."""
+    require_two_hot(x, support, v_min, v_max, atoms)
+    one, none = np.ones((len(x), 1)), np.zeros(len(x))
+    target = atoms_of(support, v_min, v_max, atoms)
+    return project(one, x, none, np.zeros(1), target).astype(np.float32)
 
 
 def hl_gauss(

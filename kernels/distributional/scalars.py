@@ -2,13 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
 from fastrl.kernels._check import describe
 from fastrl.kernels._dispatch import is_tensor, resolve
-from fastrl.kernels.distributional._check import require_dense, require_values
-from fastrl.kernels.distributional.c51 import c51_project
-from fastrl.kernels.distributional.reference import atoms_of
+from fastrl.kernels.distributional._check import require_dense
 
 
 def expectation(
@@ -88,19 +84,12 @@ def two_hot(
     Source: Schrittwieser et al. 2020, "Mastering Atari, Go, chess and shogi by planning with a learned
     model", appendix F; Imani and White 2018, "Improving regression performance with distributional losses".
     """
-    require_values("two_hot", x, support, v_min, v_max, atoms)
+    arguments = (x, support, v_min, v_max, atoms)
     if is_tensor(x):
         from fastrl.kernels.distributional import _torch
 
-        one, evenly = _torch.one_atom(x, v_min, v_max, atoms, backend)
-    else:
-        resolve("distributional", "c51_project", "cpu", backend, "two_hot")  # to refuse in its own name
-        one, evenly = np.ones((len(x), 2), np.float32), None
-        one[:, 1] = 0
-        if support is None:
-            evenly = atoms_of(support, v_min, v_max, atoms)
-    target = evenly if support is None else support
-    return c51_project(one, x, None, gamma=0.0, v_min=-1.0, v_max=1.0, target_support=target, backend=backend)
+        return _torch.constant("two_hot", arguments, backend)
+    return resolve("distributional", "two_hot", "cpu", backend)(*arguments)
 
 
 def hl_gauss(

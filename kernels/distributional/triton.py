@@ -19,6 +19,7 @@ from fastrl.kernels.distributional._check import (
     require_hl_gauss,
     require_projection,
     require_quantile_huber,
+    require_two_hot,
 )
 
 DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
@@ -336,6 +337,15 @@ def expectation(x: Any, support: Any, v_min: Any, v_max: Any, logits: bool) -> A
                 LOGITS=logits, BLOCK_B=block_b, BLOCK_N=block_n, enable_fp_fusion=True,
             )  # fmt: skip
     return _like(x, result)
+
+
+def two_hot(x: Any, support: Any, v_min: Any, v_max: Any, atoms: int | None) -> Any:
+    """Projections of rewards that no value follows."""
+    require_two_hot(x, support, v_min, v_max, atoms)
+    values = torch.as_tensor(x)
+    z = _atoms(support, v_min, v_max, atoms, values.device, torch.float64)
+    first = values.new_tensor([1.0, 0.0]).expand(len(values), 2)
+    return _like(x, c51_project(first, values, None, None, 0.0, None, -1.0, 1.0, z, None))
 
 
 def hl_gauss(x: Any, support: Any, v_min: Any, v_max: Any, atoms: int | None, sigma: float) -> Any:

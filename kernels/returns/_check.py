@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrl.kernels._check import describe, repeats_elements, require_positive, require_unit
+from fastrl.kernels._check import describe, repeats_elements, require_positive, require_unit, share_memory
 from fastrl.kernels._dispatch import is_tensor
 from fastrl.kernels.returns._ops import FLAGS, OPS, is_optional
 
@@ -50,7 +50,7 @@ def require(op: str, arrays: Sequence[Any], out: Any, options: Sequence[Any]) ->
         for name, x in _outputs(op, out):
             _require(op, name, x, first, real, shape, "[T, B]")
             _require_output(op, name, x)
-        if spec.outputs == 2 and isinstance(out[0], np.ndarray) and np.may_share_memory(*out):
+        if spec.outputs == 2 and share_memory(*out):
             raise ValueError(f"{op}: out must be two arrays apart, got memory that they share")
 
 

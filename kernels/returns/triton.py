@@ -14,6 +14,7 @@ import torch
 import triton
 from torch import Tensor
 
+from fastrl.kernels._check import share_memory
 from fastrl.kernels._dispatch import is_tensor
 from fastrl.kernels.returns._check import require
 from fastrl.kernels.returns._ops import FLAGS, OPS
@@ -38,10 +39,8 @@ def _run(op: str, *arguments: Any) -> Any:
     given |= {
         name: torch.as_tensor(numbers[name]) for name in spec.factors if getattr(numbers[name], "ndim", 0)
     }
-    if pair and out is not None and targets[0].numel() and _overlap(*targets):
-        raise ValueError(f"{op}: out must be two arrays apart, got memory that they share")
     if targets[0].numel():
-        apart = [any(_overlap(x, target) for x in given.values()) for target in targets]
+        apart = [any(share_memory(x, target) for x in given.values()) for target in targets]
         written = [torch.empty_like(x) if away else x for x, away in zip(targets, apart, strict=True)]
         with torch.cuda.device_of(written[0]):
             _launch(op, given, numbers, written)
@@ -111,17 +110,6 @@ def _launch(op: str, given: dict[str, Tensor], numbers: dict[str, Any], out: lis
 
 def _expanded(number: Any, like: Tensor) -> Tensor:
     return torch.full((1, 1), float(number), dtype=like.dtype, device=like.device).expand(like.shape)
-
-
-def _overlap(x: Tensor, y: Tensor) -> bool:
-    """Whether the two may share memory, by the range of their addresses."""
-    (x_low, x_high), (y_low, y_high) = _range(x), _range(y)
-    return x_low < y_high and y_low < x_high
-
-
-def _range(x: Tensor) -> tuple[int, int]:
-    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return x.data_ptr(), x.data_ptr() + (last + 1) * x.element_size()
 
 
 gae = partial(_run, "gae")

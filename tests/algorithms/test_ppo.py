@@ -229,7 +229,7 @@ def test_a_user_environment(tmp_path):
             {"compile": True, "engine": "native"},
             "engine='native' cannot run compile=True; engine='torch' does",
         ),
-        ({"activation": "gelu"}, "activation must be one of"),
+        ({"activation": "gelu"}, "PPOConfig: activation must be tanh, relu or silu, got 'gelu'"),
     ],
 )
 def test_bad_configuration(options, message):
@@ -253,6 +253,10 @@ def test_bad_arguments():
         agent.predict(np.full(4, np.nan))
     with pytest.raises(ValueError, match="total_timesteps must be >= 1, got 0"):
         agent.learn(0)
+    for name in ("eval_interval", "eval_episodes", "checkpoint_interval"):
+        with pytest.raises(ValueError, match=f"learn: {name} must be >= 1, got -3"):
+            agent.learn(64, **{name: -3})
+    assert agent.num_timesteps == 0
     with pytest.raises(ValueError, match="episodes must be >= 1, got 0"):
         evaluate(agent, 0)
 
@@ -261,3 +265,13 @@ def test_configuration_is_frozen_and_documented():
     with pytest.raises(dataclasses.FrozenInstanceError):
         PPOConfig().gamma = 0.5
     assert fastrl.PPO("CartPole-v1", PPOConfig(seed=4), **SMALL).config.seed == 4
+
+
+def test_a_batch_in_which_all_environments_reset_themselves():
+    """A vector step of NEXT_STEP environments may hold no step at all."""
+    make = [lambda: gymnasium.make("CartPole-v1", max_episode_steps=3)] * 2
+    envs = gymnasium.vector.SyncVectorEnv(make, autoreset_mode=AutoresetMode.NEXT_STEP)
+    agent = fastrl.PPO(envs, num_steps=1, minibatch_size=2, hidden=(16,))
+    empty = []
+    agent.learn(16, callback=lambda agent, metrics: empty.append("train/entropy" not in metrics))
+    assert empty == [False, False, False, True] * 2

@@ -101,6 +101,25 @@ def test_actions_stay_in_bounds_and_shape(squash):
     assert all(space.contains(row) for row in action)
 
 
+@pytest.mark.parametrize("squash", [False, True])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_bounds_hold_in_the_precision_of_the_space(squash, dtype):
+    """0.1 and 0.7 lie on different sides of the float32 numbers next to them."""
+    bounds = np.array([[-0.1, 0.7, 0.1], [0.1, 0.9, 0.7]], dtype)
+    space = spaces.Box(*bounds, dtype=dtype)
+    raw = np.repeat(np.float32([[-50.0], [50.0]]), 3, axis=1)
+    action = DiagonalGaussian(space, squash=squash).to_env(raw)
+    np.testing.assert_allclose(action, bounds, rtol=1e-6)
+    assert all(space.contains(row) for row in action)
+
+
+def test_actions_of_half_infinite_bounds_in_float64():
+    space = spaces.Box(np.array([-np.inf, -0.1]), np.array([0.1, np.inf]), dtype=np.float64)
+    action = DiagonalGaussian(space).to_env(np.random.default_rng(0).normal(0, 9, (99, 2)).astype(np.float32))
+    assert action.dtype == np.float64
+    assert all(space.contains(row) for row in action)
+
+
 def test_spaces_without_a_distribution():
     with pytest.raises(ValueError, match=r"action space Text.* is not supported; Discrete, MultiDiscrete"):
         distribution_for(spaces.Text(3))
