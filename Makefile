@@ -30,7 +30,7 @@ test: setup-test
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
 test-all: setup-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile=search
 
 check: setup-test
 	.ci/check

@@ -2,20 +2,22 @@
 
 import ctypes
 import gc
+import importlib.util
 import multiprocessing
 import os
 import re
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 T = TypeVar("T")
 
-needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+needs_proc = pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="reads the peak of memory from /proc"
+)
 no_asan = pytest.mark.skipif(
     "libasan" in os.environ.get("LD_PRELOAD", ""),
     reason="AddressSanitizer ends the process where memory runs out",
@@ -25,7 +27,17 @@ no_asan = pytest.mark.skipif(
 def in_a_fresh_process(measure: Callable[..., T], *arguments: object) -> T:
     """What a test module's function returns where no earlier test has left the allocator gaps to fill."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, *arguments).result()
+        return pool.submit(_called, measure.__code__.co_filename, measure.__name__, arguments).result()
+
+
+def _called(file: str, name: str, arguments: tuple[object, ...]) -> Any:
+    # by its file: where tests are not in the current folder's path, the name that pytest gave cannot be imported
+    spec = importlib.util.spec_from_file_location("measured", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)(*arguments)
 
 
 def peak_of(call: Callable[[], object]) -> int:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import re
 import signal
 import subprocess
@@ -9,16 +10,41 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fastrl import _core
 
 # Tests run side by side, and torch's threads would wait for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+os.environ["COLUMNS"] = "80"  # that help and errors are wrapped to
+
 # Shells start jobs in the background with it ignored, which processes that tests start and interrupt would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples on every run, however slow the machine; --hypothesis-profile=search draws new ones.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("search"), derandomize=True)
+settings.load_profile("same")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--first-cases", action="store_true", help="of each test the first case alone")
+
+
+@pytest.hookimpl(trylast=True)  # after the choice by marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("first_cases"):
+        first: dict[str, pytest.Item] = {}
+        for item in items:
+            first.setdefault(item.nodeid.partition("[")[0], item)
+        chosen = set(first.values())
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = first.values()
+
 
 COMPILE = """
 import triton
@@ -45,6 +71,15 @@ def compiled(kernel, types, constants, fusion=True):
 def _default_start_method() -> None:
     """TorchRL, imported by any test, has the whole process start others by "spawn"."""
     multiprocessing.set_start_method(None, force=True)
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    """What a test draws without a generator of its own does not depend on the tests before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(params=["baseline", "avx2", "avx512"])

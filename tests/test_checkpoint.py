@@ -172,7 +172,7 @@ def test_a_lost_pointer_is_reported_and_the_newest_read(tmp_path: Path, pointer:
     assert latest(tmp_path) == tmp_path / "checkpoints/ckpt-000000000002"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_no_flipped_bit_or_lost_tail_passes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -1,11 +1,13 @@
 """``fastrl plot``: which runs make one curve, what the figure says, errors that name the folder."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
 import fastrl
+from fastrl import loop
 from fastrl.cli import main
 from fastrl.logging import RunLogger
 from fastrl.plotting import _figure
@@ -83,7 +85,9 @@ def test_several_groups_in_one_figure(tmp_path, capsys):
     assert "threshold" not in out.read_text()
 
 
-def test_time_is_a_column_of_real_runs(tmp_path, capsys):
+def test_time_is_a_column_of_real_runs(tmp_path, capsys, monkeypatch):
+    clock = itertools.count()  # of a real one the runs may share no time
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(clock))
     small = {"num_envs": 4, "num_steps": 16, "minibatch_size": 32, "hidden": (8,), "total_timesteps": 640}
     for seed in range(2):
         fastrl.PPO("CartPole-v1", **small, seed=seed).learn(log_dir=tmp_path / f"run{seed}")

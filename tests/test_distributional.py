@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -154,7 +154,6 @@ def test_strides(isa: str, n: int) -> None:
         np.testing.assert_array_equal(out, expected)
 
 
-@settings(deadline=None, derandomize=True)
 @given(
     st.integers(2, 70), st.integers(0, 2**31), st.floats(0, 1.5), st.floats(-1e3, 1e3), st.floats(0.01, 1e3)
 )

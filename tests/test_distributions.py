@@ -140,7 +140,7 @@ def test_frequencies(isa: str) -> None:
 
 @BACKENDS
 @given(data=st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_draw_is_legal_whatever_the_uniform(backend: str, data: st.DataObject) -> None:
     batch, actions = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 12))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))

@@ -42,7 +42,7 @@ def test_equals_gymnasium(env_id: str, kwargs: dict[str, Any]) -> None:
     assert_same_model(ScalarEnv(env_id, **kwargs).mdp(), theirs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(2, 6).flatmap(
         lambda width: st.lists(st.text("SFHG", min_size=width, max_size=width), min_size=1, max_size=6)

@@ -55,7 +55,7 @@ def test_rows_are_on_disk_when_log_returns(tmp_path: Path) -> None:
     log.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.dictionaries(

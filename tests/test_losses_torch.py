@@ -161,6 +161,7 @@ def test_gradcheck(policy: str) -> None:
 @POLICIES
 def test_the_operator_is_well_formed(policy: str) -> None:
     x = arguments_of(policy, "full", 7)
+    OPS[policy](**x)  # which registers it
     samples = ("action", "old_log_prob", "advantage", "return_", "old_value", "action_mask", "sizes")
     options = ("clip_coef", "vf_coef", "ent_coef", "kl_coef", "clip_value")
     inputs = [*leaves(x), *(x[name] for name in (*samples, *options) if name in x), None, None]

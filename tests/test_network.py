@@ -55,7 +55,7 @@ def test_no_hidden_layer_and_large_batch(isa):
     check(chain(3, (), 2, "tanh"), 65536, np.random.default_rng(0))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     inputs=st.integers(1, 40),
     hidden=st.lists(st.integers(1, 70), max_size=3),

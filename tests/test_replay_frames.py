@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from _memory import no_asan
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrl.replay import PrioritizedReplayBuffer, ReplayBuffer
@@ -61,7 +61,6 @@ class Envs:
 LAYOUTS = [((3, 5, 5), 0, {}), ((6, 5, 4), -1, {}), ((3, 4), -1, {"stack_axis": -1}), ((7,), None, {})]
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     num_envs=st.integers(1, 4),
@@ -206,7 +205,6 @@ def test_wrong_stacks_are_refused() -> None:
         ReplayBuffer(10, {"obs": {"shape": (2, 2), "stack_axis": 1}}, stack_compress="obs")
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shared=st.lists(st.sampled_from(["obs", "done", "truncated"]), unique=True),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrl.replay import PrioritizedReplayBuffer, SequenceReplayBuffer
@@ -84,7 +84,6 @@ class Run:
                 assert batch["is_first"][k, i] == (now is not None and self.first(t + k, env))
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     num_envs=st.integers(1, 3),

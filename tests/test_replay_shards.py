@@ -78,7 +78,7 @@ def assert_equal(x: Any, y: Any) -> None:
         assert x == y
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32 - 1),
     steps=st.lists(st.integers(0, 25), min_size=1, max_size=6),

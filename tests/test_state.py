@@ -54,7 +54,7 @@ def assert_same(got: Any, expected: Any) -> None:
         assert repr(got) == repr(expected)  # tells -0.0 from 0.0, and nan is nan
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.dictionaries(keys, trees, max_size=5))
 def test_any_state_comes_back_equal(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any]) -> None:
     path = tmp_path_factory.mktemp("state") / "agent"

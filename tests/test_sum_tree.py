@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -330,7 +330,6 @@ def test_state() -> None:
         other.load_state(tree.state())
 
 
-@settings(deadline=None, derandomize=True)
 @given(
     st.integers(1, 200), st.lists(st.tuples(st.integers(0, 199), st.floats(0, 1e12)), max_size=60), st.data()
 )

@@ -290,7 +290,7 @@ def refusal(call: Callable[[], Any]) -> str | None:
     return None
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(max_examples=300)
 @given(anything, anything)
 def test_property_an_update_is_right_or_refused(index: Any, priority: Any) -> None:
     tree = filled()
@@ -303,7 +303,7 @@ def test_property_an_update_is_right_or_refused(index: Any, priority: Any) -> No
     np.testing.assert_allclose(tree.leaves, expected, rtol=1e-14)
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(max_examples=200)
 @given(anything, anything)
 def test_property_a_draw_is_right_or_refused(batch_size: Any, beta: Any) -> None:
     tree = filled()

@@ -70,7 +70,7 @@ def assert_right(solution, mdp, gamma, eps):
     st.booleans(),
     st.sampled_from(METHODS),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_planners_agree_with_the_reference(seed, states, gamma, dense, terminals, discounts, method):
     mdp = random_mdp(seed, states, dense, seed % 2 == 0, terminals, discounts)
     eps = 1e-6
@@ -82,7 +82,7 @@ def test_planners_agree_with_the_reference(seed, states, gamma, dense, terminals
 
 
 @given(st.integers(0, 2**32), st.booleans(), st.booleans())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_backup_is_the_reference(seed, dense, discounts):
     mdp = random_mdp(seed, 15, dense, seed % 2 == 0, True, discounts)
     value = np.random.default_rng(seed).normal(size=15)
@@ -183,7 +183,7 @@ def test_warm_starts():
 
 
 @given(st.integers(0, 2**32), st.booleans(), st.booleans())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_prioritized_sweeping_leaves_no_bellman_error(seed, dense, discounts):
     mdp = random_mdp(seed, 30, dense, seed % 2 == 0, True, discounts)
     value = np.zeros(30)
@@ -301,7 +301,7 @@ def test_solutions_save_q_and_greedy(tmp_path):
 )
 @example(977, 0.9, "iterative")  # whose terminal states are worth 0
 @example(278571, 0.999, "krylov")  # whose residual drifts from the recurrence's
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_evaluation_agrees_with_the_reference(seed, gamma, method):
     mdp = random_mdp(seed, 20, seed % 3 == 0, discounts=seed % 2 == 0)
     raw = np.random.default_rng(seed).random(mdp.num_pairs)

@@ -56,7 +56,7 @@ def near_one(draw):
 
 
 @given(near_one(), st.sampled_from(METHODS))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bounds_of_planners_hold_to_the_last_bit(case, method):
     mdp, gamma, eps, _ = case
     with warnings.catch_warnings():
@@ -69,7 +69,7 @@ def test_bounds_of_planners_hold_to_the_last_bit(case, method):
 
 
 @given(near_one(), st.sampled_from(["auto", "direct", "krylov", "iterative"]), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bounds_of_evaluations_hold_to_the_last_bit(case, method, mixes):
     mdp, gamma, eps, rng = case
     policy = rng.random(mdp.num_pairs) if mixes else np.isin(np.arange(mdp.num_pairs), mdp.pair_offset)
@@ -206,7 +206,7 @@ def test_krylov_where_it_has_no_next_step():
 
 
 @given(st.floats(0.05, 1), st.floats(0.05, 1), st.floats(-1, 1), st.sampled_from([1.0, 1e9, 1e-200, 1e300]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_bounds_of_gains_hold_to_the_last_bit(go, come, other, scale):
     rows, reward = np.array([[[1 - go, go]], [[come, 1 - come]]]), np.array([[1.0], [other]]) * scale
     found = average_reward(MDP.from_dense(rows, reward), eps=1e-17 * scale, max_iter=2000)

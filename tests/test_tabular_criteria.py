@@ -99,7 +99,7 @@ def exact_value(process, table, gamma):
 
 
 @given(processes(), st.integers(0, 4), st.sampled_from([0.0, 0.7, 1.0]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_finite_horizon_is_backward_induction(process, horizon, gamma):
     mdp = process.mdp
     final = np.where(process.terminal, 0.0, process.rng.normal(size=mdp.num_states))
@@ -137,7 +137,7 @@ def test_first_of_equal_actions():
 
 
 @given(processes(endless=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_gain_of_a_policy(process):
     table = process.policy()
     weight, reward = process.chain(table)
@@ -151,7 +151,7 @@ def test_gain_of_a_policy(process):
 
 
 @given(processes(endless=True), st.sampled_from([0.3, 0.5, 1.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_average_reward_is_the_best_of_all_policies(process, step):
     mdp = process.mdp
     gains = []
@@ -223,7 +223,7 @@ def test_average_reward_of_jacks_car_rental_and_garnets():
 
 
 @given(processes(), st.sampled_from([0.0, 0.8, 0.99]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_occupancy_balances_and_prices_the_policy(process, gamma):
     mdp, table = process.mdp, process.policy()
     start = process.rng.dirichlet(np.ones(mdp.num_states))
@@ -265,7 +265,7 @@ def test_episodes_may_end_by_outcomes_alone():
 
 
 @given(processes(), st.sampled_from([0.0, 0.9]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_performance_difference_lemma(process, gamma):
     mdp, old, new = process.mdp, process.policy(), process.policy()
     start = process.rng.dirichlet(np.ones(mdp.num_states))
@@ -278,7 +278,7 @@ def test_performance_difference_lemma(process, gamma):
 
 
 @given(processes(), st.sampled_from([0.0, 0.9]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_policy_improvement_theorem(process, gamma):
     mdp, old = process.mdp, process.policy()
     value = exact_value(process, old, gamma)

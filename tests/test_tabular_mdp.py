@@ -37,7 +37,7 @@ def processes(draw):
 
 
 @given(processes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_all_builders_agree(process):
     probability, reward = process
     states, actions, _ = probability.shape

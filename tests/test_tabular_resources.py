@@ -63,8 +63,8 @@ LONG = textwrap.dedent("""
         "occupancy": lambda: occupancy(mdp, policy, gamma, initial=9999, method="iterative", max_iter=endless),
         "average reward": lambda: average_reward(mdp, max_iter=endless),
     }.get(method, lambda: solve(mdp, gamma, method=method, eps=1e-12, max_iter=endless))
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         call()
     except KeyboardInterrupt:
         print("interrupted")

@@ -99,7 +99,7 @@ def processes(draw):
 
 
 @given(processes(), st.sampled_from(METHODS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_best_of_all_policies(mdp, method):
     expected = best_of_all(mdp)
     if expected is None:

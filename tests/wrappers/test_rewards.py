@@ -90,7 +90,7 @@ def test_shaping_of_discrete_and_dict_observations(toys: Any, run: Any) -> None:
 
 
 @given(st.integers(0, 2**32), st.floats(0, 1), st.lists(st.sampled_from("..tuTU"), min_size=1, max_size=30))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_bonuses_of_an_episode_sum_to_the_potential_it_began_with(
     seed: int, gamma: float, ends: list[str]
 ) -> None:
