@@ -123,5 +123,7 @@ def require_positive(op: str, name: str, x: float) -> None:
 
 def require_choice(op: str, name: str, x: object, choices: Sequence[object]) -> None:
     """Raise ValueError unless ``x`` is one of ``choices``."""
-    if x not in choices:
-        raise ValueError(f"{op}: {name} must be one of {', '.join(map(str, choices))}, got {x!r}")
+    several = getattr(x, "ndim", 0) > 0  # arrays compare element by element
+    if several or x not in choices:
+        got = describe(x) if several else repr(x)
+        raise ValueError(f"{op}: {name} must be one of {', '.join(map(str, choices))}, got {got}")

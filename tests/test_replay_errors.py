@@ -197,6 +197,13 @@ def test_tensors_refused():
     torch = pytest.importorskip("torch")
     buffer = make()
     out = {name: torch.from_numpy(x) for name, x in make().sample(4).items()}
+    for tensor in (torch.zeros(4).to_sparse(), torch.zeros(4, dtype=torch.complex64).conj().imag):
+        wrong = out | {"rew": tensor}
+        refused(buffer, TypeError, r"^sample: out\['rew'\]", lambda wrong=wrong: buffer.sample(4, out=wrong))
+    for tensor in (torch.zeros(3).to_sparse(), torch.zeros(3, device="meta")):
+        rows = ROWS | {"rew": tensor}
+        message = r"^add: rew must be an array of float32, got float32 \[3\]"
+        refused(buffer, TypeError, message, lambda rows=rows: buffer.add(**rows))
     for tensor, message in [
         (torch.zeros(4, requires_grad=True), "must not require grad"),
         (torch.zeros(4, device="meta"), "must be on the CPU, got meta"),
@@ -247,6 +254,11 @@ BAD_BUFFERS = [
     ({"alpha": -1}, ValueError, "alpha must be finite"),
     ({"eps": np.inf}, ValueError, "eps must be finite"),
     ({"normalize": "sum"}, ValueError, "normalize must be one of"),
+    ({"normalize": np.ones(2)}, ValueError, r"normalize must be one of batch, buffer, None, got float64 \[2\]"),
+    ({"next_of": 3}, TypeError, "replay: fields must be named by a str or several, got int 3"),
+    ({"stack_compress": ["obs", 3]}, TypeError, "replay: fields must be named by a str or several, got int 3"),
+    ({"Nstep": N_STEP | {"next": ["obs", "rew"]}}, ValueError, "sums must not be one of which it returns the last, got rew"),
+    ({"Nstep": N_STEP | {"rew": ["rew", "done"]}}, ValueError, "sums must not be one of which it returns the last, got done"),
     ({"new_priority": "mean"}, ValueError, "new_priority must be one of"),
 ]  # fmt: skip
 
@@ -334,6 +346,12 @@ def test_tensors_that_numpy_has_not_are_taken():
     assert (buffer.gather([3])["obs"] == 1.5).all()
     buffer.update_priorities([0], torch.full((1,), 6.0, dtype=torch.bfloat16))
     assert buffer.get_max_priority() == 6
+    negative = torch.full((1,), 2j).conj().imag  # of memory that holds 2
+    buffer.add(obs=[[0, 0]], act=[1], rew=negative, done=[0])
+    assert buffer.gather([4])["rew"] == -2
+    complex_ones = ReplayBuffer(3, {"x": {"dtype": np.complex64}})
+    complex_ones.add(x=torch.full((3,), 1 + 2j).conj())
+    assert (complex_ones.get_all_transitions()["x"] == 1 - 2j).all()
 
 
 def test_an_unpickled_batch_is_filled():

@@ -154,6 +154,8 @@ def test_another_buffer_is_refused(tmp_path):
         {"fields": {}},
         {"fields": {"obs": np.zeros((9, 2), np.uint8)}},
         {"extra": 1},
+        {"config": np.zeros(3)},
+        {"config": make()._config() | {"size": np.zeros(3)}},
     ],
 )
 def test_a_state_that_does_not_fit_changes_nothing(change):
@@ -172,6 +174,12 @@ def test_a_priority_that_makes_no_leaf_is_not_loaded():
     buffer = PrioritizedReplayBuffer(4, {"x": {}}, alpha=1)
     with pytest.raises(ValueError, match=r"load_state: max_priority must be .*, got 1e\+308"):
         buffer.load_state(buffer.state() | {"max_priority": 1e308})
+
+
+def test_a_uniform_buffer_has_no_leaves():
+    buffer = ReplayBuffer(4, {"x": {}})
+    with pytest.raises(ValueError, match="load_state: leaves must be None without priorities, got int 3"):
+        buffer.load_state(buffer.state() | {"leaves": 3})
 
 
 IMAGES = {"obs": {"shape": (4, 8, 8), "dtype": np.uint8}, "rew": {}, "done": {}}
@@ -224,21 +232,36 @@ def test_frames_that_were_saved_are_those_of_this_buffer(kind, tmp_path):
     before = first.state()
     outline, rows, frames = read(path).state["contents"]
     place, flags, leaves, stores = outline
+    some = frames[0][0]
+    wrong_rows = (
+        None,
+        {"done": rows["done"]},
+        {**rows, "other": rows["rew"]},
+        *({**rows, "rew": x} for x in (None, rows["rew"][1:], rows["rew"].astype(float))),
+    )
+    wrong_frames = (None, [], [[]], [[some[1:]]], [[some, some]], [[some.astype(float)]])
+    wrong_outlines = (
+        None,
+        (place, flags[1:], leaves, stores),
+        (place, None, leaves, stores),
+        (place, flags, leaves, []),
+        *(
+            ((*place[:i], x, *place[i + 1 :]), flags, leaves, stores)
+            for i in range(4)
+            for x in (None, "a", -1)
+        ),
+    )
     for contents in (
-        (outline, {**rows, "rew": rows["rew"][1:]}, frames),
-        ((place, flags[1:], leaves, stores), rows, frames),
+        None,
+        (outline, rows),
+        *((outline, x, frames) for x in wrong_rows),
+        *((outline, rows, x) for x in wrong_frames),
+        *((x, rows, frames) for x in wrong_outlines),
     ):
         save_folder(path, {"config": before["config"], "contents": contents}, algorithm=kind.__name__)
-        with pytest.raises(ValueError, match="load"):
+        with pytest.raises((TypeError, ValueError), match=r"^load"):
             first.load(path)
         assert_same(first.state(), before)
-    short = [[frames[0][0][1:]]]
-    save_folder(
-        path, {"config": before["config"], "contents": (outline, rows, short)}, algorithm=kind.__name__
-    )
-    with pytest.raises(ValueError, match="load"):
-        first.load(path)
-    assert len(first) == 0
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda buffer: pickle.loads(pickle.dumps(buffer))])

@@ -254,6 +254,7 @@ def test_one_number_at_a_time() -> None:
     tree.update(np.array([5, 6]), 2)
     assert tree[3] == 0.5
     assert isinstance(tree[3], float)
+    assert list(tree) == tree.leaves.tolist()
     np.testing.assert_array_equal(tree[np.array([3, 4, 5, 6, 7])], [0.5, 0.25, 2, 2, 0])
     assert isinstance(tree.prefix_index(0.6), int)
     assert len(tree) == 10

@@ -47,6 +47,8 @@ def unchanged(
         ({"alpha": math.nan}, ValueError, "alpha must be finite and >= 0, got nan"),
         ({"alpha": math.inf}, ValueError, "alpha must be finite and >= 0, got inf"),
         ({"eps": -1e-9}, ValueError, "eps must be finite and >= 0"),
+        ({"alpha": "1"}, TypeError, "SumTree: alpha must be a number, got str '1'"),
+        ({"eps": np.ones(2)}, TypeError, r"SumTree: eps must be a number, got float64 \[2\]"),
         ({"seed": -1}, ValueError, r"seed must be in \[0, 2\^64\), got -1"),
         ({"seed": 2**64}, ValueError, "seed must be in"),
         ({"seed": 1.0}, TypeError, "seed must be an integer, got float 1.0"),
@@ -136,6 +138,8 @@ def test_a_leaf_that_is_too_large() -> None:
         ({"beta": "1"}, TypeError, "beta must be a number, got str '1'"),
         ({"normalize": "max"}, ValueError, "normalize must be one of batch, buffer, None, got 'max'"),
         ({"normalize": 1}, ValueError, "normalize must be one of"),
+        ({"out": 3}, TypeError, r"out must be a tuple \(index, weight\), got int 3"),
+        ({"out": ()}, TypeError, r"out must be a tuple \(index, weight\), got tuple"),
         ({"out": np.zeros(4)}, TypeError, r"out must be a tuple \(index, weight\), got float64 \[4\]"),
         (
             {"out": (np.zeros(4), np.zeros(4, np.float32))},
@@ -223,7 +227,7 @@ def test_runs(name: str, span: tuple[Any, Any], error: type[Exception], message:
 
 @pytest.mark.parametrize("index", [10, -1, np.array([3, 10])])
 def test_reading_out_of_range(index: Any) -> None:
-    unchanged(lambda tree: tree[index], ValueError, r"SumTree: index must be in \[0, 10\)")
+    unchanged(lambda tree: tree[index], IndexError, r"SumTree: index must be in \[0, 10\)")
 
 
 def with_leaf(i: int, x: float) -> NDArray[np.float64]:

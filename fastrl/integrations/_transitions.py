@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from fastrl.kernels._check import describe
+from fastrl.kernels.replay._convert import array_of
 from fastrl.replay import PrioritizedReplayBuffer, ReplayBuffer
 
 
@@ -28,7 +29,7 @@ class Batch(NamedTuple):
 
 
 class Transitions:
-    """A :mod:`fastrl.replay` buffer whose fields are those of two spaces. It can be pickled, by its state.
+    """A :mod:`fastrl.replay` buffer whose fields are those of two spaces. It can be pickled.
 
     Images (uint8, three axes) are stored once, not as observation and next observation, and a stack of frames
     frame by frame. So is any observation with ``share``. What comes back is exact, at ends of episodes too.
@@ -62,15 +63,6 @@ class Transitions:
         gamma: float,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._arguments = (op, steps, observation_space, action_space, n_envs)
-        self._keywords = {
-            "share": share,
-            "frame_stack": frame_stack,
-            "timeouts": timeouts,
-            "n_steps": n_steps,
-            "gamma": gamma,
-            "options": options,
-        }
         self._op, self._n_envs, self._timeouts = op, n_envs, timeouts
         of_dict = isinstance(observation_space, spaces.Dict)
         self._keys = tuple(observation_space) if isinstance(observation_space, spaces.Dict) else None
@@ -81,6 +73,7 @@ class Transitions:
                 name,
                 f"next_{name}",
                 name.removeprefix("obs.") if of_dict else None,
+                _shape(op, "observation_space", part),
                 isinstance(part, spaces.Discrete),
             )
             for name, part in self._parts.items()
@@ -128,7 +121,7 @@ class Transitions:
             TypeError, ValueError: an array that does not fit; nothing is stored.
         """
         n = self._n_envs
-        terminated = self._column("done", done, (n, 1)).astype(np.float32)
+        terminated = self.column("done", done, (n, 1)).astype(np.float32)
         truncated = self._none_truncated
         if self._timeouts:
             if not isinstance(infos, list | tuple) or len(infos) != n:
@@ -136,18 +129,27 @@ class Transitions:
             if np.count_nonzero(terminated):
                 truncated = truncated.copy()
                 for i in terminated[:, 0].nonzero()[0].tolist():
+                    if not isinstance(infos[i], Mapping):
+                        raise ValueError(
+                            f"{self._op} add: infos must be {n} dicts, got {describe(infos[i])} at {i}"
+                        )
                     if infos[i].get("TimeLimit.truncated", False):
                         truncated[i], terminated[i] = True, 0
         fields = {
-            "action": self._column("action", action, self._action_shape),
-            "reward": self._column("reward", reward, (n, 1)),
+            "action": self.column("action", action, self._action_shape),
+            "reward": self.column("reward", reward, (n, 1)),
             "terminated": terminated,
             "truncated": truncated,
         }
-        for name, following, key, discrete in self._observed:
-            first, last = (obs, next_obs) if key is None else (obs[key], next_obs[key])
+        for name, following, key, shape, discrete in self._observed:
+            try:
+                first, last = (obs, next_obs) if key is None else (obs[key], next_obs[key])
+            except (IndexError, KeyError, TypeError):
+                self._refuse_keys(obs=obs, next_obs=next_obs)
             if discrete:  # [n_envs] or [n_envs, 1]
-                first, last = self._column("obs", first, (n, 1)), self._column("next_obs", last, (n, 1))
+                first, last = self.column("obs", first, (n, 1)), self.column("next_obs", last, (n, 1))
+            elif n == 1:  # SB3's arrays take a row without the axis of environments
+                first, last = _as_row(first, shape), _as_row(last, shape)
             fields[name], fields[following] = first, last
         self.rows.add(**fields)
 
@@ -172,18 +174,32 @@ class Transitions:
             None if discount is None else discount[:, None],
         )
 
-    def _column(self, name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        array = np.asarray(value)
+    def column(self, name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        """An argument of ``add`` as real numbers of this shape.
+
+        Raises:
+            TypeError: others.
+            ValueError: more or fewer.
+        """
+        array = value if type(value) is np.ndarray else self._array(name, value, shape)
+        if array.dtype.kind not in "biuf":
+            got = describe(array if array.ndim else value)
+            raise TypeError(f"{self._op} add: {name} must be real numbers {list(shape)}, got {got}")
         if array.size != math.prod(shape):
             raise ValueError(f"{self._op} add: {name} must be {list(shape)}, got {describe(array)}")
         return array.reshape(shape)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"arguments": self._arguments, "keywords": self._keywords, "rows": self.rows}
+    def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        return array_of(f"{self._op} add", name, value, f"real numbers {list(shape)}")
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(*state["arguments"], **state["keywords"])  # type: ignore[misc]
-        self.rows = state["rows"]
+    def _refuse_keys(self, **values: Any) -> NoReturn:
+        """Raise ValueError for the first of these that has not all keys of the space."""
+        keys = self._keys or ()
+        for name, value in values.items():
+            if not isinstance(value, Mapping) or not value.keys() >= set(keys):
+                got = ", ".join(map(str, value)) if isinstance(value, Mapping) else describe(value)
+                raise ValueError(f"{self._op} add: {name} must have {', '.join(keys)}, got {got or 'none'}")
+        raise AssertionError("observations have all keys")
 
 
 def on_device(values: Any, device: torch.device) -> Any:
@@ -192,6 +208,10 @@ def on_device(values: Any, device: torch.device) -> Any:
         return {key: on_device(value, device) for key, value in values.items()}
     tensor = torch.from_numpy(values)
     return tensor if device.type == "cpu" else tensor.to(device)
+
+
+def _as_row(value: Any, shape: tuple[int, ...]) -> Any:
+    return value[None] if getattr(value, "shape", None) == shape else value
 
 
 def _shape(op: str, name: str, space: spaces.Space[Any]) -> tuple[int, ...]:

@@ -20,6 +20,8 @@ from fastrl.integrations._transitions import Transitions, on_device  # noqa: E40
 from fastrl.kernels import gae as compiled_gae  # noqa: E402
 from fastrl.kernels._check import describe, require_unit  # noqa: E402
 from fastrl.kernels._dispatch import is_tensor  # noqa: E402
+from fastrl.kernels.replay._check import require_integer  # noqa: E402
+from fastrl.kernels.replay._convert import array_of  # noqa: E402
 from fastrl.replay import PrioritizedReplayBuffer as PrioritizedRows  # noqa: E402
 
 __all__ = ["PrioritizedBatch", "PrioritizedReplayBuffer", "ReplayBuffer", "ReplayBufferSamples", "gae"]
@@ -157,11 +159,13 @@ class ReplayBuffer:
         """A batch drawn uniformly.
 
         Raises:
-            ValueError: the buffer is empty.
+            TypeError: ``batch_size`` is no integer.
+            ValueError: the buffer is empty, or ``batch_size`` < 0.
         """
         stored = self.size()
         if stored == 0:
             raise ValueError("ReplayBuffer sample: it must hold a transition, got none")
+        batch_size = require_integer("ReplayBuffer sample", "batch_size", batch_size, 0, 2**31)
         # CleanRL's generator: the same batches
         step = np.random.randint(0, stored, size=batch_size)  # noqa: NPY002
         env = np.random.randint(0, self.n_envs, size=batch_size)  # noqa: NPY002
@@ -247,9 +251,11 @@ class PrioritizedReplayBuffer:
         Raises:
             TypeError, ValueError: an array that does not fit; nothing is stored.
         """
-        limit = bool(truncated) and not np.any(done)
-        infos = [{"TimeLimit.truncated": limit}]
-        self.transitions.add(obs, next_obs, action, reward, (np.reshape(done, 1) != 0) | limit, infos)
+        terminated = self.transitions.column("done", done, (1,)) != 0
+        if type(truncated) is not bool:
+            truncated = bool(self.transitions.column("truncated", truncated, (1,))[0])
+        infos = [{"TimeLimit.truncated": truncated and not terminated[0]}]
+        self.transitions.add(obs, next_obs, action, reward, terminated | truncated, infos)
 
     def sample(self, batch_size: int) -> PrioritizedBatch:
         """A batch drawn by priority, weights by ``beta``.
@@ -273,4 +279,6 @@ class PrioritizedReplayBuffer:
         Raises:
             TypeError, ValueError, IndexError: rows or priorities that will not do; nothing is changed.
         """
-        cast(PrioritizedRows, self.transitions.rows).update_priorities(indices, np.abs(priorities))
+        array = array_of("update_priorities", "priorities", priorities, "float [B]")
+        sizes = np.abs(array) if array.dtype.kind in "if" else array
+        cast(PrioritizedRows, self.transitions.rows).update_priorities(indices, sizes)

@@ -11,9 +11,10 @@ batches have ``discount`` besides, γ^k · (1 - done) of each row; batches alway
 can be seeded; numbers that do not fit a field, and rows that are not stored, are refused; a file is a folder
 of safetensors that holds priorities too.
 
-cpprb itself need not be installed. Not there: ``mmap_prefix``, classes for several processes.
+cpprb itself need not be installed. Not there: ``mmap_prefix``, its files, other classes, ``create_buffer``.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastrl import replay
+from fastrl.kernels.replay._convert import array_of
+from fastrl.replay.fields import names_of, number
 
 __all__ = ["PrioritizedReplayBuffer", "ReplayBuffer"]
 
@@ -29,15 +32,30 @@ Names = str | Sequence[str] | None
 
 
 def _spelt_out(env_dict: Mapping[str, Mapping[str, Any]] | None, stacked: Names) -> dict[str, dict[str, Any]]:
-    names = (stacked,) if isinstance(stacked, str) else tuple(stacked or ())
+    names = names_of(stacked)
+    if not isinstance(env_dict, Mapping):
+        return {} if env_dict is None else env_dict  # which is refused
     return {
         name: {"shape": 1}
         | {
             key: options[key] for key in ("shape", "dtype") if key in options
         }  # cpprb adds its own to the dict
         | ({"stack_axis": -1} if name in names else {})
-        for name, options in (env_dict or {}).items()
+        if isinstance(options, Mapping)
+        else options
+        for name, options in env_dict.items()
     }
+
+
+def _rows(size: float) -> int:
+    if not math.isfinite(number("size", size)):
+        raise ValueError(f"replay: size must be finite, got {size}")
+    return int(size)
+
+
+def _raveled(op: str, name: str, values: Any) -> Any:
+    array = array_of(op, name, values, "numbers [B]").ravel()
+    return array if array.size > 0 else []
 
 
 class _AsCpprb(replay.ReplayBuffer):
@@ -57,9 +75,9 @@ class _AsCpprb(replay.ReplayBuffer):
     ) -> None:
         replay.ReplayBuffer.__init__(
             self,
-            int(size),
+            _rows(size),
             _spelt_out(env_dict, stack_compress),
-            Nstep=Nstep,
+            Nstep={"rew": (), **Nstep} if isinstance(Nstep, Mapping) else Nstep,  # cpprb needs none
             next_of=next_of,
             stack_compress=stack_compress,
             default_dtype=np.float32 if default_dtype is None else default_dtype,
@@ -143,7 +161,7 @@ class ReplayBuffer(_AsCpprb):
             next_of: fields whose next value is stored with them.
             stack_compress: fields that are stacks of frames, the last axis.
             default_dtype: float32.
-            Nstep: ``{"size": n, "gamma": 0.99, "rew": names, "next": names}``.
+            Nstep: ``{"size": n, "gamma": 0.99, "rew": names, "next": names}``, all but ``size`` optional.
             seed: of the draws; None: from the system.
 
         Raises:
@@ -184,7 +202,7 @@ class PrioritizedReplayBuffer(_AsCpprb, replay.PrioritizedReplayBuffer):
             size: rows.
             env_dict: field name to ``{"shape": 1, "dtype": default_dtype}``.
             alpha: exponent of priorities.
-            Nstep: ``{"size": n, "gamma": 0.99, "rew": names, "next": names}``.
+            Nstep: ``{"size": n, "gamma": 0.99, "rew": names, "next": names}``, all but ``size`` optional.
             eps: added to priorities.
             check_for_update: let :meth:`update_priorities` pass over rows written since :meth:`sample`.
             next_of: fields whose next value is stored with them.
@@ -210,7 +228,9 @@ class PrioritizedReplayBuffer(_AsCpprb, replay.PrioritizedReplayBuffer):
             KeyError: a field is missing.
             TypeError, ValueError: a value that will not do; nothing is stored.
         """
-        return self._add(fields, priorities if priorities is None else np.ravel(priorities))
+        return self._add(
+            fields, priorities if priorities is None else _raveled("add", "priorities", priorities)
+        )
 
     def sample(  # type: ignore[override]
         self, batch_size: int, beta: float = 0.4, *, out: dict[str, Any] | None = None, output: str = "numpy"
@@ -225,4 +245,10 @@ class PrioritizedReplayBuffer(_AsCpprb, replay.PrioritizedReplayBuffer):
     ) -> None:
         """Give rows new priorities; see :meth:`fastrl.replay.PrioritizedReplayBuffer.update_priorities`."""
         since = self._sampled_at if self._check_for_update else None
-        super().update_priorities(np.ravel(indexes), np.ravel(priorities), since=since)
+        rows, values = (
+            _raveled("update_priorities", name, x)
+            for name, x in (("indexes", indexes), ("priorities", priorities))
+        )
+        if isinstance(rows, np.ndarray) and rows.dtype.kind == "f" and (rows == np.rint(rows)).all():
+            rows = rows.astype(np.int64)  # as cpprb takes them
+        super().update_priorities(rows, values, since=since)

@@ -38,10 +38,19 @@ class SegmentTree:
         return len(self._tree)
 
     def __getitem__(self, index: Any) -> Any:
-        """Leaves, float64 of the shape of ``index``, or a float for an integer."""
+        """Leaves, float64 of the shape of ``index``, or a float for an integer; negative: from behind.
+
+        Raises:
+            IndexError: out of range.
+        """
         if isinstance(index, np.ndarray) and index.ndim == 1 and index.dtype == np.int64:
-            return self._tree[index]
+            try:
+                return self._tree[index]
+            except IndexError:  # maybe negative
+                pass
         at = _places(index)
+        if at.dtype == np.int64:  # `buffer[-1]` reads its weight as well
+            at = np.where(at < 0, at + len(self), at)
         leaf: NDArray[np.float64] = self._tree[at.reshape(-1)].reshape(at.shape)
         return leaf if at.ndim > 0 else leaf.item()
 

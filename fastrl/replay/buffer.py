@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrl import _core, checkpoint
 from fastrl.kernels._check import describe, require_choice
-from fastrl.kernels.replay._check import require_integer
 from fastrl.replay import shards
+from fastrl.replay.contents import contents, put, require_place
 from fastrl.replay.fields import RESERVED, flag_fields, integer, parse_fields, parse_n_step, require_names
 from fastrl.replay.frames import parse_frames, row_bytes
 from fastrl.replay.memory import require_memory
@@ -132,12 +132,12 @@ class ReplayBuffer:
     def __getstate__(self) -> dict[str, Any]:
         """Arguments and rows, each frame once."""
         own = {name: x for name, x in self.__dict__.items() if name != "_core"}
-        return {**own, "_saved": None, "contents": shards.contents(self)}
+        return {**own, "_saved": None, "contents": contents(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({name: x for name, x in state.items() if name != "contents"})
         self._begin()
-        shards.put(self, state["contents"])
+        put(self, state["contents"])
 
     def _frame_arguments(self) -> list[tuple[int, int, int, bool]]:
         names = [field.name for field in self.fields]
@@ -272,21 +272,18 @@ class ReplayBuffer:
                 f"load_state: state must have {', '.join(sorted(_STATE))}, got {describe(state)}"
             )
         self._require_config("load_state", state["config"])
-        largest, fields = state["max_priority"], state["fields"]
-        if not isinstance(largest, int | float | np.floating | np.integer):
-            raise TypeError(f"load_state: max_priority must be a number, got {describe(largest)}")
-        if not 0 <= largest < np.inf:
-            raise ValueError(f"load_state: max_priority must be finite and >= 0, got {largest}")
+        place = require_place(
+            "load_state", *(state[name] for name in ("added", "seed", "counter", "max_priority"))
+        )
+        fields = state["fields"]
         if not isinstance(fields, Mapping):
             raise TypeError(f"load_state: fields must be a dict of arrays, got {describe(fields)}")
-        added = require_integer("load_state", "added", state["added"], 0, 2**63)
-        seed, counter = (
-            require_integer("load_state", name, state[name], 0, 2**64) for name in ("seed", "counter")
-        )
+        if self._priorities is None and state["leaves"] is not None:
+            raise ValueError(
+                f"load_state: leaves must be None without priorities, got {describe(state['leaves'])}"
+            )
         self._saved = None  # what was saved is of the rows before
-        self._core.restore(
-            (added, seed, counter, float(largest)), state["flags"], state["leaves"], dict(fields)
-        )
+        self._core.restore(place, state["flags"], state["leaves"], dict(fields))
 
     def save(self, path: Path | str) -> Path:
         """Write the buffer to a folder with checksums, replacing an older save there; its absolute path.
@@ -305,13 +302,13 @@ class ReplayBuffer:
 
         Raises:
             CheckpointError: nothing there, damaged, or of another kind of buffer; nothing is changed.
-            TypeError, ValueError: as :meth:`load_state`.
+            TypeError, ValueError, MemoryError: as :meth:`load_state`.
         """
         state = checkpoint.read(path, algorithm=type(self).__name__).state
-        if "contents" in state:
+        if isinstance(state, Mapping) and set(state) == {"config", "contents"}:
             self._require_config("load", state["config"])
             self._saved = None
-            shards.put(self, state["contents"])
+            put(self, state["contents"])
         else:  # without frames, or from before they were written once
             self.load_state(state)
         return self
@@ -338,11 +335,16 @@ class ReplayBuffer:
         return self
 
     def _state_of_frames(self) -> dict[str, Any]:
-        return {"config": self._config(), "contents": shards.contents(self)}
+        return {"config": self._config(), "contents": contents(self)}
 
     def _require_config(self, op: str, given: Any) -> None:
-        if given != self._config():
-            raise ValueError(f"{op}: config must be {self._config()}, got {given}")
+        own = self._config()
+        try:
+            same = bool(given == own)
+        except ValueError:  # arrays compare element by element
+            same = False
+        if not same:
+            raise ValueError(f"{op}: config must be {own}, got {given}")
 
     def _config(self) -> dict[str, Any]:
         return {

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from fastrl.kernels._check import describe, require_choice, require_unit
 from fastrl.state import DTYPES
 
 RESERVED = ("indexes", "weights", "priorities", "out")
+FLAGS = ("done", "terminated", "truncated")
+"""Fields that say where episodes end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def _field(name: str, options: Mapping[str, Any], default_dtype: DTypeLike) -> F
     given = options.get("dtype", default_dtype)
     try:
         dtype = np.dtype(given)
-    except TypeError:
+    except (TypeError, ValueError):
         dtype = None
     if dtype is None or dtype.name not in DTYPES:
         raise TypeError(f"replay: the dtype of {name} must be one of {', '.join(DTYPES)}, got {given}")
@@ -140,6 +142,10 @@ def parse_n_step(options: Mapping[str, Any] | None, fields: Sequence[Field]) -> 
     for name in (*n_step.rewards, *n_step.following):
         require_choice("replay", "a field that Nstep names", name, tuple(by_name))
     for name in n_step.rewards:
+        if name in (*n_step.following, *FLAGS):
+            raise ValueError(
+                f"replay: a field that Nstep sums must not be one of which it returns the last, got {name}"
+            )
         if by_name[name].dtype.name not in ("float32", "float64"):
             raise TypeError(
                 f"replay: {name}, which Nstep sums, must be float32 or float64, got {by_name[name].dtype}"
@@ -150,8 +156,18 @@ def parse_n_step(options: Mapping[str, Any] | None, fields: Sequence[Field]) -> 
 
 
 def names_of(names: str | Sequence[str] | None) -> tuple[str, ...]:
-    """One name, or several, as a tuple."""
-    return () if names is None else (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+    """One name, or several, as a tuple.
+
+    Raises:
+        TypeError: no names.
+    """
+    if names is None or isinstance(names, str):
+        return () if names is None else (names,)
+    found = tuple(names) if isinstance(names, Iterable) else (names,)
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"replay: fields must be named by a str or several, got {describe(name)}")
+    return tuple(dict.fromkeys(found))
 
 
 def flag_fields(fields: Sequence[Field]) -> tuple[str | None, str | None]:
@@ -163,7 +179,7 @@ def flag_fields(fields: Sequence[Field]) -> tuple[str | None, str | None]:
     by_name = {field.name: field for field in fields}
     if {"done", "terminated"} <= set(by_name):
         raise ValueError("replay: env_dict must have done or terminated, which mean the same, got both")
-    for name in {"done", "terminated", "truncated"} & set(by_name):
+    for name in set(FLAGS) & set(by_name):
         if math.prod(by_name[name].shape) != 1 or by_name[name].dtype.kind == "c":
             raise ValueError(f"replay: {name} must be one real number a row, got {by_name[name]}")
     terminated = next((name for name in ("terminated", "done") if name in by_name), None)

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 from fastrl import __version__
 from fastrl.checkpoint import CheckpointError
 from fastrl.durable import damage, digest, serialised, sync, write_tensors, write_text
+from fastrl.replay.contents import Outline, begun
 
 if TYPE_CHECKING:
     from fastrl.replay.buffer import ReplayBuffer
@@ -34,8 +35,6 @@ _MANIFEST = "manifest.json"
 _MALFORMED = "malformed in spite of its right checksums"
 _NAME = re.compile(r"(?:\.tmp-)?(?:shard|state)-(\d{8,})\.safetensors|\.tmp-manifest\.json|\.tmp\w{6}")
 """Files that a save writes, those included that a kill leaves: the last are safetensors' own."""
-
-Outline = tuple[Any, NDArray[np.uint8], NDArray[np.float64] | None, list[Any]]
 
 
 def save(buffer: "ReplayBuffer", folder: Path | str) -> Path:
@@ -94,55 +93,10 @@ def load(buffer: "ReplayBuffer", folder: Path | str) -> None:
             buffer._core.check_load(outline)
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{folder}: {_MALFORMED}: {error}") from error
-        with _begun(buffer, outline):
+        with begun(buffer, outline):
             for shard in manifest["shards"]:
                 _load_shard(buffer, folder / shard["file"], shard, outline)
         buffer._saved = (str(folder), digest(manifest))
-
-
-def contents(buffer: "ReplayBuffer") -> tuple[Outline, dict[str, Any], list[list[NDArray[np.uint8]]]]:
-    """All that :func:`put` needs, as arrays, each frame once.
-
-    Raises:
-        RuntimeError: another thread added rows.
-    """
-    outline = buffer._core.outline()
-    (added, *_), flags, _, stores = outline
-    frames = [
-        [buffer._core.frames(added, i, env, *extent) for env, extent in enumerate(store[0].tolist())]
-        for i, store in enumerate(stores)
-    ]
-    return outline, buffer._core.rows(added, added - len(flags), added), frames
-
-
-def put(buffer: "ReplayBuffer", held: tuple[Outline, dict[str, Any], list[list[NDArray[np.uint8]]]]) -> None:
-    """Put what :func:`contents` returned into a buffer that was made with the same arguments.
-
-    Raises:
-        TypeError, ValueError: other contents; the buffer is unchanged, or empty.
-    """
-    outline, rows, stores = held
-    (added, *_), flags, _, _ = outline
-    buffer._core.check_load(outline)
-    if any(len(values) != len(flags) for values in rows.values()):
-        raise ValueError(f"load: fields must have {len(flags)} rows")
-    with _begun(buffer, outline):
-        buffer._core.load_rows(added - len(flags), rows)
-        for i, frames in enumerate(stores):
-            for env, (first, _) in enumerate(outline[3][i][0].tolist()):
-                buffer._core.load_frames(i, env, first, frames[env])
-
-
-@contextmanager
-def _begun(buffer: "ReplayBuffer", outline: Outline) -> Iterator[None]:
-    """A buffer that is filled meanwhile, and is empty if that fails."""
-    buffer._core.begin_load()
-    try:
-        yield
-        buffer._core.end_load(outline)
-    except BaseException:
-        buffer.clear()
-        raise
 
 
 # Writing

@@ -59,8 +59,15 @@ def require_seed(seed: object) -> int:
 
 
 def require_exponents(alpha: float, eps: float) -> None:
-    """Raise ValueError unless both are finite and >= 0."""
+    """Raise unless both are finite and >= 0.
+
+    Raises:
+        TypeError: no number.
+        ValueError: out of range.
+    """
     for name, x in (("alpha", alpha), ("eps", eps)):
+        if not isinstance(x, int | float | np.floating | np.integer):
+            raise TypeError(f"SumTree: {name} must be a number, got {describe(x)}")
         if not 0 <= x < math.inf:
             raise ValueError(f"SumTree: {name} must be finite and >= 0, got {x}")
 
@@ -76,21 +83,24 @@ def require_span(op: str, start: object, stop: object, capacity: int) -> tuple[i
     return require_integer(op, "start", start, 0, last + 1), last
 
 
-def plain_indices(op: str, index: Any, capacity: int) -> NDArray[np.int64]:
+def plain_indices(
+    op: str, index: Any, capacity: int, out_of_range: type[Exception] = ValueError
+) -> NDArray[np.int64]:
     """Indices as a contiguous int64 array [B].
 
     Raises:
         TypeError: another dtype, or a tensor elsewhere than on the CPU.
-        ValueError: another number of axes, or an index out of range.
+        ValueError: another number of axes.
+        out_of_range: an index is.
     """
     if isinstance(index, int | np.integer) and not isinstance(index, bool | np.bool_):
         if not 0 <= index < capacity:
-            raise ValueError(f"{op}: index must be in [0, {capacity}), got {index}")
+            raise out_of_range(f"{op}: index must be in [0, {capacity}), got {index}")
         return np.array([index], np.int64)
     array = _plain(op, "index", index, (np.int64,), "int64 [B] or an integer")
     wrong = (array < 0) | (array >= capacity)
     if wrong.any():
-        raise ValueError(f"{op}: index must be in [0, {capacity}), got {array[wrong][0]}")
+        raise out_of_range(f"{op}: index must be in [0, {capacity}), got {array[wrong][0]}")
     return array
 
 
@@ -176,6 +186,8 @@ def plain_state(state: Mapping[str, Any], capacity: int) -> tuple[NDArray[np.flo
         ValueError: a missing key, another capacity, or values that no tree has.
     """
     op = "SumTree.load_state"
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{op}: state must be a dict, got {describe(state)}")
     missing = {"leaf", "max_priority", "seed", "draws"} - set(state)
     if missing:
         raise ValueError(
@@ -198,7 +210,7 @@ def _plain(op: str, name: str, x: Any, dtypes: tuple[Any, ...], wanted: str) -> 
         if x.device.type != "cpu":
             raise TypeError(f"{op}: {name} must be on the CPU, got a tensor on {x.device}")
         known = str(x.dtype).removeprefix("torch.") in [np.dtype(dtype).name for dtype in dtypes]
-        x = x.detach().numpy() if known else None
+        x = x.detach().resolve_neg().numpy() if known and str(x.layout) == "torch.strided" else None
     if not isinstance(x, np.ndarray) or x.dtype not in dtypes or not x.dtype.isnative:
         raise TypeError(f"{op}: {name} must be {wanted}, got {describe(given)}")
     if x.ndim > 1:

@@ -19,7 +19,7 @@ def rows(op: str, name: str, value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
         TypeError: no numbers, or numbers that the dtype is not for.
         ValueError: an integer that does not fit, or a ragged list.
     """
-    array = _array(op, name, value, f"an array of {dtype}")
+    array = array_of(op, name, value, f"an array of {dtype}")
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(dtype)  # NumPy takes [] for floats
     if array.dtype.kind not in "biufc" or not np.can_cast(array.dtype, _kind(dtype), "same_kind"):
@@ -38,15 +38,28 @@ def rows(op: str, name: str, value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(array.shape)
 
 
-def _array(op: str, name: str, value: Any, wanted: str) -> NDArray[Any]:
-    if is_tensor(value):
-        value = value.detach().cpu()
+def array_of(op: str, name: str, value: Any, wanted: str) -> NDArray[Any]:
+    """``value`` as an array, of whatever dtype; a tensor without its gradient.
+
+    Raises:
+        TypeError: a tensor without memory of its own, such as a sparse one.
+        ValueError: a ragged list.
+    """
+    try:
+        if not is_tensor(value):
+            return np.asarray(value)
+        value = value.detach().cpu().resolve_conj().resolve_neg()
         narrow = value.is_floating_point() and value.element_size() < 4  # NumPy has no bfloat16
         return (value.float() if narrow else value).numpy()  # type: ignore[no-any-return]
-    try:
-        return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{op}: {name} must be {wanted}, got {error}") from None
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{op}: {name} must be {wanted}, got {describe(value)}: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    """The first line of what torch says."""
+    return str(error).partition("\n")[0]
 
 
 def _kind(dtype: np.dtype[Any]) -> type[np.generic]:
@@ -63,7 +76,7 @@ def indexes(op: str, value: Any) -> NDArray[np.int64]:
         TypeError: no integers.
         ValueError: another number of axes, or a ragged list.
     """
-    array = _array(op, "indexes", value, "integers [B]")
+    array = array_of(op, "indexes", value, "integers [B]")
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -82,7 +95,7 @@ def priorities(op: str, value: Any, rows: int) -> NDArray[np.float64]:
         TypeError: no real numbers.
         ValueError: a ragged list.
     """
-    array = _array(op, "priorities", value, f"float [{rows}]")
+    array = array_of(op, "priorities", value, f"float [{rows}]")
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(np.float64)
     if array.dtype.kind not in "iuf":
@@ -110,7 +123,7 @@ def view_of_tensor(op: str, name: str, value: Any) -> NDArray[Any]:
     """The memory of a CPU tensor, as an array to write to.
 
     Raises:
-        TypeError: no tensor.
+        TypeError: no tensor, or one whose memory NumPy cannot have.
         ValueError: a tensor on another device, or one that requires grad.
     """
     if not is_tensor(value):
@@ -119,5 +132,10 @@ def view_of_tensor(op: str, name: str, value: Any) -> NDArray[Any]:
         raise ValueError(f"{op}: out[{name!r}] must be on the CPU, got {value.device}")
     if value.requires_grad:
         raise ValueError(f"{op}: out[{name!r}] must not require grad")
-    array: NDArray[Any] = value.numpy()
+    try:
+        array: NDArray[Any] = value.numpy()
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(
+            f"{op}: out[{name!r}] must be memory that NumPy can write to, got {_line(error)}"
+        ) from None
     return array

@@ -175,7 +175,7 @@ class SumTree:
             TypeError: a wrong dtype.
             ValueError: a wrong argument, or no item has a leaf over 0. No draw is used up then.
         """
-        if out is not None and is_tensor(out[0]):
+        if isinstance(out, tuple) and out and is_tensor(out[0]):
             self._sample(batch_size, beta, stratified, normalize, tuple(_array(x) for x in out))
             return out
         drawn: tuple[Any, Any] = self._sample(batch_size, beta, stratified, normalize, out)
@@ -191,7 +191,7 @@ class SumTree:
     def prefix_index(self, mass: Any) -> Any:
         """The item i under which a mass falls: Σ_{j<i} leaf_j <= mass < Σ_{j<=i} leaf_j, up to rounding.
 
-        Never one of leaf 0: mass 0 gives the first item that is not, the total the last.
+        Never one of leaf 0: mass 0 gives the first item that is not, the total the last (up to rounding).
 
         Args:
             mass: float64 [B], each in [0, total], or one number.
@@ -211,10 +211,15 @@ class SumTree:
         return _like(mass, found)
 
     def __getitem__(self, index: Any) -> Any:
-        """Leaves of some items, float64 [B], or of one, a float."""
+        """Leaves of some items, float64 [B], or of one, a float.
+
+        Raises:
+            TypeError: a wrong dtype.
+            IndexError: an index out of range, so that the tree can be iterated over.
+        """
         found = self._tree.get(index)
         if found is None:
-            found = self._tree.get(plain_indices("SumTree", index, self._capacity))
+            found = self._tree.get(plain_indices("SumTree", index, self._capacity, IndexError))
         return _like(index, found)
 
     def __setitem__(self, index: Any, priority: Any) -> None:
@@ -265,7 +270,7 @@ def _array(x: Any) -> Any:
     if is_tensor(x) and x.device.type == "cpu":
         try:
             return x.detach().numpy()
-        except TypeError:  # such as bfloat16
+        except (TypeError, RuntimeError):  # such as bfloat16, and one that is the negative of its memory
             return x
     return x
 

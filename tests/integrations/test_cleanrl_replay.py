@@ -124,3 +124,31 @@ def test_priorities_and_weights_are_rainbows():
     assert batch.discounts is None
     buffer.beta = 1.0
     assert buffer.sample(64).weights.min() < batch.weights.min()
+
+
+@pytest.mark.parametrize("name", ["done", "truncated"])
+@pytest.mark.parametrize("wrong", [None, {}, "no", [{"TimeLimit.truncated": False}], np.array([None])])
+def test_flags_that_are_no_numbers(name, wrong):
+    """Not taken for an end, as whatever else compares unequal to 0."""
+    buffer = rainbow()
+    step = {
+        "obs": image(0),
+        "action": np.zeros(1, int),
+        "reward": np.ones(1),
+        "next_obs": image(1),
+        "done": 0,
+    }
+    with pytest.raises(TypeError, match=rf"PrioritizedReplayBuffer add: {name} must be real numbers \[1\]"):
+        buffer.add(**{**step, name: wrong})
+    assert buffer.size == 0
+
+
+def test_priorities_may_be_tensors():
+    buffer = rainbow(n_step=1, alpha=1.0, eps=0.0)
+    buffer.add(image(0), np.zeros(1, int), np.ones(1), image(1), 0)
+    buffer.update_priorities(np.array([0]), torch.tensor([-3.0], requires_grad=True))
+    assert buffer.transitions.rows.get_max_priority() == 3
+    for wrong in ("a", [None], [[1.0], [1.0, 2.0]]):
+        with pytest.raises((TypeError, ValueError), match=r"^update_priorities: priorities must be float"):
+            buffer.update_priorities(np.array([0]), wrong)
+    assert buffer.transitions.rows.get_max_priority() == 3

@@ -163,6 +163,16 @@ def test_n_step_of_terminated_episodes_is_equal(gamma):
     assert (expected["done"][goes_on] == 0).all()  # cpprb's others: tests/conformance/peers/test_n_step.py
 
 
+def test_n_step_without_rewards():
+    for buffer in pair("ReplayBuffer", fields={"done": {}}, Nstep={"size": 3, "gamma": 0.5}):
+        for done in (0, 0, 0, 0, 1):
+            buffer.add(done=done)
+        buffer.on_episode_end()
+        done = buffer.get_all_transitions()["done"][:, 0].tolist()
+        assert (done[:2], done[3:]) == ([0, 0], [1, 1])
+    assert done[2] == 1  # cpprb's is not right
+
+
 @pytest.mark.parametrize("options", [{"next_of": "obs"}, {"next_of": "obs", "stack_compress": "obs"}])
 def test_shared_memory_is_returned_alike(options):
     fields = {"obs": {"shape": (5, 3)}, "done": {}}
@@ -195,3 +205,42 @@ def test_all_transitions_shuffled():
     assert not np.array_equal(shuffled["rew"], np.sort(shuffled["rew"], axis=0))
     np.testing.assert_array_equal(np.sort(shuffled["rew"], axis=0), mine.get_all_transitions()["rew"])
     np.testing.assert_array_equal(shuffled["act"], shuffled["rew"].astype(int))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"size": np.inf}, ValueError, "replay: size must be finite, got inf"),
+        ({"size": "8"}, TypeError, "replay: size must be a number, got str '8'"),
+        ({"env_dict": [("a", {})]}, TypeError, "replay: env_dict must be a dict of fields"),
+        (
+            {"env_dict": {"a": 3}},
+            ValueError,
+            "replay: a must be a dict of shape, dtype and stack_axis, got 3",
+        ),
+        ({"stack_compress": 3}, TypeError, "replay: fields must be named by a str or several, got int 3"),
+    ],
+)
+@pytest.mark.parametrize("name", BUFFERS)
+def test_what_the_buffers_refuse(name, options, error, message):
+    with pytest.raises(error, match=message):
+        getattr(ours, name)(**({"size": 8, "env_dict": {"a": {}}} | options))
+
+
+def test_priorities_of_other_forms():
+    torch = pytest.importorskip("torch")
+    _, mine = pair("PrioritizedReplayBuffer", eps=0)
+    mine.add(**rows(0, 2), priorities=torch.tensor([[2.0], [3.0]], requires_grad=True))
+    mine.update_priorities(torch.tensor([[0]]), torch.tensor([5.0], dtype=torch.bfloat16))
+    assert mine.get_max_priority() == 5
+    before = mine.state()["leaves"].tolist()
+    mine.update_priorities([], [])
+    mine.update_priorities(np.array([1.0]), [4.0])
+    assert mine.state()["leaves"].tolist() == [before[0], 4**0.6]
+    before = mine.state()["leaves"].tolist()
+    for indexes, priorities in (([0.5], [1.0]), ([[0], [0, 1]], [1.0]), ([0], ["a"])):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"^update_priorities: (indexes|priorities) must be"
+        ):
+            mine.update_priorities(indexes, priorities)
+    assert mine.state()["leaves"].tolist() == before

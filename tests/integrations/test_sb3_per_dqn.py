@@ -179,6 +179,20 @@ def test_n_steps_end_where_a_loaded_model_begins(tmp_path):
     assert (rows.gather(np.array([2 * last, 2 * last + 1]))["discount"] >= 0.99 - 1e-6).all()  # one step
 
 
+def test_a_model_loaded_with_another_discount_has_it_everywhere(tmp_path):
+    model = trained(PERDQN, n_steps=3, replay_buffer_kwargs={"alpha": 0.5})
+    assert model.replay_buffer_kwargs == {"alpha": 0.5}
+    model.save(tmp_path / "model")
+    env = make_vec_env("CartPole-v1", 2, seed=0)
+    loaded = PERDQN.load(tmp_path / "model", env=env, device="cpu", gamma=0.5, n_steps=2)
+    loaded.learn(60)
+    batch = loaded.replay_buffer.sample(64)
+    assert set(batch.discounts[:, 0].tolist()) <= {0.25, 0.5, 0.0}
+    given = {"gamma": 0.75}  # the buffer's own
+    loaded = PERDQN.load(tmp_path / "model", env=env, device="cpu", gamma=0.5, replay_buffer_kwargs=given)
+    assert (loaded.replay_buffer.gamma, loaded.replay_buffer.n_steps) == (0.75, 3)
+
+
 def test_other_buffers_are_refused(tmp_path):
     with pytest.raises(
         TypeError, match=r"PERDQN: the replay buffer must be a PrioritizedReplayBuffer, got ReplayBuffer"

@@ -13,6 +13,7 @@ from stable_baselines3.common import buffers  # noqa: E402
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 from stable_baselines3.common.vec_env import VecNormalize  # noqa: E402
 
+from fastrl.integrations import _transitions  # noqa: E402
 from fastrl.integrations.sb3 import DictReplayBuffer, PrioritizedReplayBuffer, ReplayBuffer  # noqa: E402
 from fastrl.integrations.sb3 import make_vec_env as compiled  # noqa: E402
 
@@ -167,6 +168,17 @@ def test_copies_go_on(change, cls):
     assert both[0].pos == both[1].pos + 1
 
 
+def test_a_copy_asks_for_no_memory_but_its_own(monkeypatch):
+    """Another buffer, made only to be replaced, might not fit beside it."""
+    buffer = ReplayBuffer(20, IMAGE, spaces.Discrete(2), device="cpu", n_envs=2)
+    fill([buffer], Steps(IMAGE, spaces.Discrete(2), 2), 13)
+    written = pickle.dumps(buffer)
+    monkeypatch.setattr(_transitions, "ReplayBuffer", None)
+    other = pickle.loads(written)
+    for x, y in zip(sampled(buffer, 64), sampled(other, 64), strict=True):
+        assert_same(x, y)
+
+
 def test_batches_of_vec_normalize_are_sb3s():
     env = VecNormalize(make_vec_env("CartPole-v1", 2, seed=0))
     env.reset()
@@ -246,81 +258,15 @@ def test_extend_is_add_for_each():
     assert_same(sampled(both[0], 9).rewards, sampled(both[1], 9).rewards)
 
 
-def row(**change):
-    arguments = {
-        "obs": np.zeros((2, 3), np.float32),
-        "next_obs": np.zeros((2, 3), np.float32),
-        "action": np.zeros(2, np.int64),
-        "reward": np.zeros(2, np.float32),
-        "done": np.zeros(2, bool),
-        "infos": [{}, {}],
-    }
-    return {**arguments, **change}
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"obs": np.zeros((2, 4), np.float32)}, ValueError, r"obs must be float32 \[n, 3\]"),
-        ({"obs": np.zeros((2, 3), np.complex64)}, TypeError, r"obs must be float32"),
-        ({"next_obs": np.zeros((4, 3), np.float32)}, ValueError, r"next_obs"),
-        ({"action": np.zeros(2)}, TypeError, r"action must be int64"),
-        (
-            {"action": np.zeros(3, int)},
-            ValueError,
-            r"ReplayBuffer add: action must be \[2, 1\], got int64 \[3\]",
-        ),
-        (
-            {"reward": np.zeros(1)},
-            ValueError,
-            r"ReplayBuffer add: reward must be \[2, 1\], got float64 \[1\]",
-        ),
-        ({"done": np.zeros(3)}, ValueError, r"ReplayBuffer add: done must be \[2, 1\], got float64 \[3\]"),
-        ({"infos": [{}]}, ValueError, r"ReplayBuffer add: infos must be 2 dicts, got list"),
-    ],
-)
-def test_rows_that_do_not_fit(change, error, message):
-    buffer = ReplayBuffer(8, BOX, spaces.Discrete(2), device="cpu", n_envs=2)
-    with pytest.raises(error, match=message):
-        buffer.add(**row(**change))
-    assert buffer.size() == buffer.transitions.rows.get_stored_size() == 0
-    buffer.add(**row())
-
-
-@pytest.mark.parametrize(
-    ("cls", "change", "error", "message"),
-    [
-        (ReplayBuffer, {"n_envs": 0}, ValueError, r"ReplayBuffer: n_envs must be >= 1, got 0"),
-        (ReplayBuffer, {"buffer_size": 0}, ValueError, r"ReplayBuffer: buffer_size must be >= 1, got 0"),
-        (ReplayBuffer, {"buffer_size": 10**9}, MemoryError, r"needs [\d,]+ bytes"),
-        (ReplayBuffer, {"gamma": 2}, ValueError, r"ReplayBuffer: gamma must be in \[0, 1\], got 2"),
-        (ReplayBuffer, {"n_steps": 0}, ValueError, r"Nstep's size must be >= 1, got 0"),
-        (
-            PrioritizedReplayBuffer,
-            {"beta": 1.5},
-            ValueError,
-            r"PrioritizedReplayBuffer: beta must be in \[0, 1\], got 1.5",
-        ),
-        (PrioritizedReplayBuffer, {"alpha": -1}, ValueError, r"alpha must be finite and >= 0, got -1"),
-        (PrioritizedReplayBuffer, {"eps": -1}, ValueError, r"eps must be finite and >= 0, got -1"),
-        (DictReplayBuffer, {}, ValueError, r"DictReplayBuffer: observation_space must be a Dict, got Box"),
-    ],
-)
-def test_arguments_that_will_not_do(cls, change, error, message):
-    arguments = {
-        "buffer_size": 8,
-        "observation_space": IMAGE,
-        "action_space": spaces.Discrete(2),
-        "device": "cpu",
-    }
-    with pytest.raises(error, match=message):
-        cls(**{**arguments, **change})
-
-
-def test_spaces_of_other_kinds_are_refused_by_name():
-    text = spaces.Dict({"a": spaces.Text(3)})
-    with pytest.raises((ValueError, NotImplementedError), match="Text"):
-        ReplayBuffer(8, text, spaces.Discrete(2), device="cpu")
+def test_one_environment_needs_no_axis():
+    """As SB3's arrays take a row."""
+    for space in (BOX, IMAGE, DICT):
+        both = [cls(8, space, spaces.Discrete(2), device="cpu") for cls in (ReplayBuffer, theirs_for(space))]
+        obs, following = space.sample(), space.sample()
+        for buffer in both:
+            buffer.add(obs, following, np.array(1), 0.5, False, [{}])
+        for x, y in zip(*(sampled(buffer, 3) for buffer in both), strict=True):
+            assert_same(x, y)
 
 
 def test_priorities_that_will_not_do():

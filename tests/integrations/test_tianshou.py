@@ -64,6 +64,24 @@ def test_segment_tree_where_tianshou_draws_what_cannot_be_drawn() -> None:
     assert ours.get_prefix_sum_idx(0.0) == 1
 
 
+def test_rows_are_read_from_behind() -> None:
+    """Where Tianshou's tree has the weight of another node."""
+    tree = SegmentTree(4)
+    tree[np.arange(4)] = np.arange(4.0)
+    assert tree[-1] == 3
+    np.testing.assert_array_equal(tree[np.array([-4, 1, -2])], [0, 1, 2])
+    for index in (-5, np.array([0, 4])):
+        with pytest.raises(IndexError, match=r"index must be in \[0, 4\)"):
+            tree[index]
+    assert list(tree) == [0, 1, 2, 3]
+    buffer = PrioritizedReplayBuffer(8, alpha=1.0, beta=1.0)
+    for i in range(8):
+        buffer.add(one(i))
+    buffer.update_weight(np.arange(8), np.arange(1.0, 9))
+    assert (buffer[-1].obs, buffer[-1].weight) == (7.0, 1.0)
+    np.testing.assert_allclose(buffer[np.array([-8, -1])].weight, [1, 1 / 8], rtol=1e-6)
+
+
 def test_segment_tree_refuses() -> None:
     tree = SegmentTree(4)
     tree[0] = 1.0

@@ -154,6 +154,21 @@ def test_storages_of_two_axes() -> None:
     assert buffer._sampler._sum_tree.query(0, 20) < 20
 
 
+def test_an_index_beyond_an_axis_is_no_other_item() -> None:
+    storage = LazyTensorStorage(20, ndim=2)
+    storage.set(range(2), TensorDict({"obs": torch.zeros(2, 10)}, [2, 10]))
+    sampler = PrioritizedSampler(20, 1.0, 1.0)
+    sampler.update_priority(torch.arange(20), torch.ones(20))
+    before = sampler._sum_tree[torch.arange(20)]
+    for index in ([[0, 10]], [[2, 0]], [[0, 1], [1, 12]], [[0, 0, 1]]):
+        with pytest.raises(ValueError, match=r"PrioritizedSampler: index must be in \[2, 10\], got"):
+            sampler.update_priority(torch.tensor(index), 9.0, storage=storage)
+    torch.testing.assert_close(sampler._sum_tree[torch.arange(20)], before)
+    sampler = PrioritizedSampler(20, 1.0, 1.0, eps=0.0)
+    sampler.update_priority(torch.tensor([[1, 2], [1, -1], [-1, -1]]), torch.ones(3), storage=storage)
+    assert sampler._sum_tree[torch.arange(20)].nonzero().tolist() == [[12]]
+
+
 def test_a_generator_of_the_buffers() -> None:
     draws = []
     for _ in range(2):

@@ -25,16 +25,12 @@ class _Prioritized(OffPolicyAlgorithm):
         if self.replay_buffer_class is None:
             self.replay_buffer_class = PrioritizedReplayBuffer
         self._require_prioritized(self.replay_buffer_class)
-        n_steps = self.n_steps
+        n_steps, given = self.n_steps, self.replay_buffer_kwargs
         if n_steps > 1:
-            self.replay_buffer_kwargs = {
-                "n_steps": n_steps,
-                "gamma": self.gamma,
-                **self.replay_buffer_kwargs,
-            }
+            self.replay_buffer_kwargs = {"n_steps": n_steps, "gamma": self.gamma, **given}
         self.n_steps = 1  # SB3 would warn that it leaves n_steps to this buffer
         super()._setup_model()
-        self.n_steps = n_steps
+        self.n_steps, self.replay_buffer_kwargs = n_steps, given  # a model that is loaded may have others
 
     def _setup_learn(
         self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *rest: Any

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from fastrl.integrations._transitions import Batch, Transitions, on_device
 from fastrl.kernels._check import require_unit
+from fastrl.kernels.replay._check import require_integer
 from fastrl.replay import PrioritizedReplayBuffer as PrioritizedRows
 
 
@@ -104,11 +105,13 @@ class ReplayBuffer(buffers.ReplayBuffer):
         """A batch drawn uniformly, as SB3 draws it.
 
         Raises:
-            ValueError: the buffer is empty.
+            TypeError: ``batch_size`` is no integer.
+            ValueError: the buffer is empty, or ``batch_size`` < 0.
         """
         stored = self.size()
         if stored == 0:
             raise ValueError(f"{type(self).__name__} sample: it must hold a transition, got none")
+        batch_size = require_integer(f"{type(self).__name__} sample", "batch_size", batch_size, 0, 2**31)
         # SB3's generator: the same batches
         return self._get_samples(np.random.randint(0, stored, size=batch_size), env)  # noqa: NPY002
 

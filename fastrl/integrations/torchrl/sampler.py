@@ -175,8 +175,7 @@ class PrioritizedSampler(samplers.PrioritizedSampler):  # type: ignore[misc]
         if at.ndim > 1:
             if storage is None:
                 raise RuntimeError("PrioritizedSampler: an index of several columns needs storage")
-            strides = [math.prod(storage.shape[axis + 1 :]) for axis in range(at.shape[-1])]
-            at = (at * torch.tensor(strides)).sum(-1)
+            at = _flat(at, tuple(storage.shape))
         at = at.reshape(-1)
         if value.numel() != 1 and value.numel() != at.numel():
             raise RuntimeError(
@@ -277,6 +276,15 @@ class _MinView(_View):
 
     def query(self, start: int, stop: int) -> float:
         return self._tree.min(start, stop)
+
+
+def _flat(index: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Items by a column for each axis; -1 where a column is negative: no item."""
+    extents = torch.tensor(shape)
+    if index.shape[-1] != len(shape) or (index >= extents).any():
+        raise ValueError(f"PrioritizedSampler: index must be in {list(shape)}, got {index.tolist()}")
+    strides = torch.tensor([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
+    return (index * strides).sum(-1).where((index >= 0).all(-1), -1)
 
 
 def _numbers(pair: tuple[Any, Any]) -> tuple[float | None, int | None]:
