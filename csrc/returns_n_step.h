@@ -104,14 +104,15 @@ FASTRL_INLINE void horner(const Op& op, const View<Real>& out, int64_t t, int64_
 }
 
 // Rows [first, last), whose windows have n steps all. Two at a time: four read more streams than the
-// prefetchers follow. Wide rows in tiles: what the next windows read again is still in the L1 cache, which
-// pays where the widest vectors wait for it.
+// prefetchers follow. Vectors as wide as a cache line are aligned, and wide rows are taken in tiles, so that
+// what the next windows read again is still in the L1 cache: narrower ones do not wait for it.
 template <class L, int n, bool kCut, class Op, class Real>
 void short_rows(const Op op, const View<Real> out, int64_t first, int64_t last, int64_t columns) {
   constexpr int N = L::kColumns;
-  constexpr int64_t kTile = 2048 / sizeof(Real), kWide = N * sizeof(Real) == 64 ? 4 * kTile : INT64_MAX;
+  constexpr bool kLines = N * sizeof(Real) == 64;
+  constexpr int64_t kTile = 2048 / sizeof(Real), kWide = kLines ? 4 * kTile : INT64_MAX;
   const auto rows = [&](auto count, int64_t t, int64_t begin, int64_t end) FASTRL_ALWAYS {
-    groups<N>(begin, end, lead<N>(out, t, begin),
+    groups<N>(begin, end, kLines ? lead<N>(out, t, begin) : 0,
               [&](int64_t c) FASTRL_ALWAYS { horner<L, n, decltype(count)::value, kCut>(op, out, t, c); });
   };
   const int64_t tile = columns > kWide && last - first > 1 ? kTile : columns;
