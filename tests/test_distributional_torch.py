@@ -270,6 +270,23 @@ def test_refuses(op: Any) -> None:
             op(**x | {other: x[other].detach().numpy()})
 
 
+@pytest.mark.parametrize("op", [c51_project, expectation, hl_gauss, two_hot])
+def test_refuses_a_support_elsewhere(op: Any) -> None:
+    x = {name: value for name, value in arguments_of(op).items() if name not in ("v_min", "v_max", "atoms")}
+    support = torch.linspace(-2.0, 3.0, N)
+    op(**x, support=support)
+    with pytest.raises(ValueError, match=f"{op.__name__}: support must be on cpu as the first argument is, "):
+        op(**x, support=support.to("meta"))
+
+
+@ALL
+def test_refuses_tensors_within_vmap(op: Any) -> None:
+    x = arguments_of(op)
+    first = next(iter(x))
+    with pytest.raises(TypeError, match=f"{op.__name__}: tensors must have memory of their own, got "):
+        torch.vmap(lambda y: op(**x | {first: y}))(x[first].detach()[None])
+
+
 def test_out() -> None:
     x = arguments_of(c51_project)
     want = c51_project(**x)
