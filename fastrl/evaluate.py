@@ -72,7 +72,7 @@ def evaluate(
         raise ValueError(f"evaluate: env must be given: {agent.env_id} is no id to make environments from")
     envs = make_evaluation_env(env, episodes)
     wanted, got = agent.env.single_observation_space, envs.single_observation_space
-    if type(wanted) is not type(got) or flatdim(wanted) != flatdim(got):
+    if type(wanted) is not type(got) or wanted.shape != got.shape or flatdim(wanted) != flatdim(got):
         envs.close()
         raise ValueError(f"evaluate: env must give observations of {wanted}, got {got}")
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)

@@ -1,5 +1,7 @@
 """Where environments came from: agents are evaluated and loaded in environments like their own, or not at all."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -133,5 +135,7 @@ def test_evaluation_refuses_what_does_not_fit():
     agent = fastrl.PPO("CartPole-v1", **SMALL)
     with pytest.raises(TypeError, match="must be an id or a function that makes one, got a vector environm"):
         evaluate(agent, 5, env=SyncVectorEnv([plain] * 3))
-    with pytest.raises(ValueError, match=r"evaluate: env must give observations of Box.*\(4,\).*, got Box"):
-        evaluate(agent, 2, env="Pendulum-v1")
+    turned = partial(gymnasium.wrappers.ReshapeObservation, shape=(2, 2))  # of as many numbers
+    for env in ("Pendulum-v1", lambda: turned(plain())):
+        with pytest.raises(ValueError, match=r"evaluate: env must give observations of Box.*\(4,\).*, got B"):
+            evaluate(agent, 2, env=env)
