@@ -7,8 +7,6 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from fastrl.kernels.replay._convert import array_of
-
 
 class Encoder:
     """Turns a batch of observations into one array [N, *shape].
@@ -68,7 +66,6 @@ def as_batch(space: spaces.Space[Any], observation: Any) -> tuple[Any, bool]:
     """A batch of observations, and whether it holds one that was given alone.
 
     Raises:
-        TypeError: a part is a tensor that NumPy cannot have.
         ValueError: a part has neither shape, is not finite, or not a number, or has another number of them.
     """
     sizes: dict[int | None, None] = {}  # None: of one alone
@@ -94,7 +91,10 @@ def _as_batch(space: spaces.Space[Any], observation: Any, sizes: dict[int | None
         return tuple(_as_batch(part, x, sizes) for part, x in pairs)
     shape = space.shape or ()
     wanted = f"{[*shape]} or {['N', *shape]}"
-    obs = array_of("predict", "observation", observation, wanted)
+    try:
+        obs = np.asarray(observation)
+    except (TypeError, ValueError, RuntimeError) as error:  # a ragged list, a tensor with a gradient
+        raise ValueError(f"predict: observation must be {wanted}, got {error}") from None
     single = obs.shape == shape
     if not single and (obs.ndim == 0 or obs.shape[1:] != shape):
         raise ValueError(f"predict: observation must be {wanted}, got {[*obs.shape]}")

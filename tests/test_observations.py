@@ -140,11 +140,13 @@ def test_what_is_neither_is_refused_in_one_error(name, observation, message):
         as_batch(SPACES[name], observation)
 
 
-def test_a_tensor_is_taken_without_its_gradient():
+def test_a_tensor_is_taken_if_numpy_can_have_it():
     torch = pytest.importorskip("torch")
-    given, single = as_batch(SPACES["vector"], torch.ones(3, requires_grad=True))
+    given, single = as_batch(SPACES["vector"], torch.ones(3))
     assert single
     np.testing.assert_array_equal(given, [[1, 1, 1]])
+    with pytest.raises(ValueError, match=r"predict: observation must be \[3\] or .*, got .* requires grad"):
+        as_batch(SPACES["vector"], torch.ones(3, requires_grad=True))
 
 
 def test_parts_of_another_dtype_are_taken():
