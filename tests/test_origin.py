@@ -95,7 +95,9 @@ def test_what_the_id_does_not_make_must_be_given(env, tmp_path):
         assert len(evaluate(agent, 2).episode_return) == 2
     else:
         assert agent.best_evaluation is None
-        with pytest.raises(ValueError, match="evaluate: env must be given"):
+        with pytest.raises(
+            ValueError, match="evaluate: env must be given: the id CartPole-v1 alone does not make"
+        ):
             evaluate(agent, 2)
         with pytest.raises(ValueError, match="eval_interval must be None: nothing known makes"):
             agent.learn(32, eval_interval=16)
