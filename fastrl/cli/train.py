@@ -118,7 +118,7 @@ def resume(options: Resume) -> int:
         print(f"{options.run}: has its {agent.num_timesteps:,} steps; --total-timesteps N trains further")
         return 0
     if not agent.source.exact_resume:
-        print(f"{agent.env_id} is not compiled: its episodes restart, so the run is not repeated bit for bit")
+        print(f"{agent.env_id} is not compiled: new episodes begin, so the run is not repeated bit for bit")
     flags = {name: value for name, value in given.items() if value is not None}
     arguments: dict[str, Any] = {**agent.intervals, **flags}
     with _resumable([options.run]):
