@@ -204,9 +204,11 @@ class Algorithm(ABC):
 
         Raises:
             CheckpointError: missing, truncated, corrupt, or of another algorithm.
-            ValueError: ``env`` must be given.
+            ValueError: ``env`` or ``policy`` must be given.
         """
         saved = checkpoint.read(Path(path), algorithm=cls.name())
+        if policy is None and saved.state.get("own_module", False):
+            raise ValueError("load: policy must be a module like the one the agent was made with, got None")
         config = cls.Config.from_mapping(saved.state["config"])
         made = Origin.again(saved.state, config.num_envs) if env is None else env
         agent = cls(made, config, policy=policy)
@@ -221,6 +223,7 @@ class Algorithm(ABC):
             "config": asdict(self.config),
             "env_id": self.env_id,
             **self.origin.state(),
+            "own_module": self.module is not None,
             "num_timesteps": self.num_timesteps,
             "seconds": self.seconds,
             "total_timesteps": self.total_timesteps,
