@@ -41,17 +41,15 @@ void down(const Op op, const View<Real> out, const Span span, int64_t c) {
 }
 
 // Long rows, one after the other and each from its end: the arrays are read downwards without a break, so
-// that the prefetchers cross from page to page. In blocks, so that y_{t+1} is still in the L2 cache. A row's
-// vectors are aligned in `out`, and so, as a rule, in all arrays.
+// that the prefetchers cross from page to page. In blocks, so that y_{t+1} is still in the L2 cache.
 template <class L, int N, class Op, class Real>
 void across(const Op op, const View<Real> out, const Span span) {
   constexpr int64_t kBlock = 65536 / sizeof(Real);
   for (int64_t begin = 0; begin < span.batch; begin += kBlock) {
     const int64_t end = begin + kBlock < span.batch ? begin + kBlock : span.batch;
     for (int64_t t = span.last - 1; t >= span.first; --t) {
-      const auto address = reinterpret_cast<uintptr_t>(out.data + t * out.t + begin) / sizeof(Real);
-      groups<N>(begin, end, -address % N, [&](int64_t c) FASTRL_ALWAYS {
-        write<L>(op, out, span, t, c, following<L>(out, span, t + 1, c));
+      groups<N>(begin, end, lead<N>(out, t, begin), [&](int64_t c) FASTRL_ALWAYS {
+        write<L>(op, out, span, t, c, following<Lanes<Real, N>>(out, span, t + 1, c));
       });
     }
   }
@@ -98,6 +96,10 @@ bool contiguous(const Constant<Real>&) {
   return true;
 }
 
+// Bytes of an array from which six leave the caches, to where the processor prefetches too late by itself. In
+// the caches, asking takes longer than waiting.
+constexpr int64_t kFar = 4 << 20;
+
 // With vectors of at most N columns.
 template <int N, class Op, class Real>
 void scan_by(const Op& op, const View<Real>& out, const Span& span) {
@@ -108,7 +110,13 @@ void scan_by(const Op& op, const View<Real>& out, const Span& span) {
     for (; c < span.batch; ++c) columns<1>(op, out, span, c);
   } else {
     using L = Lanes<Real, N>;
-    if (span.batch >= 8 * N) return across<L, N>(op, out, span);
+    if (span.batch >= 8 * N) {
+      if constexpr (kHasRatios<Op>) {
+        if (span.steps * span.batch * int64_t(sizeof(Real)) >= kFar)
+          return across<Fetching<Real, N>, N>(op, out, span);
+      }
+      return across<L, N>(op, out, span);
+    }
     if (span.batch < N) return scan_by<N / 2>(op, out, span);
     groups<N>(0, span.batch, 0, [&](int64_t c) FASTRL_ALWAYS { down<L, 1>(op, out, span, c); });
   }

@@ -42,7 +42,8 @@ struct Lanes {
   typedef Real Vec __attribute__((vector_size(N * sizeof(Real))));
   typedef typename Bits<Real>::Int Mask __attribute__((vector_size(N * sizeof(Real))));
 #ifdef __AVX512BW__
-  using Flags = uint16_t;  // a bit a column; those beyond N mean nothing
+  // Bytes until they select: mask registers are slow to combine. Those beyond N mean nothing.
+  typedef int8_t Flags __attribute__((vector_size(16)));
 #else
   typedef int8_t Flags __attribute__((vector_size(N)));
 #endif
@@ -59,24 +60,23 @@ struct Lanes {
   static void store(const View<Real>& view, int64_t t, int64_t c, const Vec& x) {
     __builtin_memcpy(view.data + t * view.t + c, &x, sizeof x);
   }
+  static Flags flags(bool x) { return Flags{} - static_cast<int8_t>(x); }
+  static Flags is_zero(Flags x) { return x == 0; }
 #ifdef __AVX512BW__
   static Flags load(const View<const uint8_t>& view, int64_t t, int64_t c) {
-    __m128i x{};
+    __m128i x{};  // as Flags, a short copy would go through memory
     __builtin_memcpy(&x, view.data + t * view.t + c, N);
-    return _mm_test_epi8_mask(x, x);
+    return (Flags)x;
   }
-  static Flags flags(bool x) { return x ? 0xffff : 0; }
-  static Flags is_zero(Flags x) { return ~x; }
-  static Vec unless(Flags flag, Vec x) { return select(~flag, x, Vec{}); }
-  static Vec select(Flags flag, Vec a, Vec b) { return blend(flag, a, b); }
+  static Vec unless(Flags flag, Vec x) { return blend(unset(flag), x, Vec{}); }
+  static Vec select(Flags flag, Vec a, Vec b) { return blend(unset(flag), b, a); }
+  static uint16_t unset(Flags flag) { return _mm_testn_epi8_mask((__m128i)flag, (__m128i)flag); }
 #else
   static Flags load(const View<const uint8_t>& view, int64_t t, int64_t c) {
     Flags x;
     __builtin_memcpy(&x, view.data + t * view.t + c, sizeof x);
     return x;
   }
-  static Flags flags(bool x) { return Flags{} - static_cast<int8_t>(x); }
-  static Flags is_zero(Flags x) { return x == 0; }
   static Vec unless(Flags flag, Vec x) { return (Vec)((Mask)x & __builtin_convertvector(flag == 0, Mask)); }
   static Vec select(Flags flag, Vec a, Vec b) { return __builtin_convertvector(flag == 0, Mask) ? b : a; }
 #endif
@@ -89,6 +89,32 @@ struct Lanes {
       for (int i = 0; i < N; ++i) x[i] = __builtin_exp(x[i]);
       return x;
     }
+  }
+};
+
+// Those whose loads ask for what comes kAhead columns later. In assembly: GCC leaves the builtin out of
+// inlined functions, as it takes them for pure.
+template <class Real, int N>
+struct Fetching : Lanes<Real, N> {
+  static constexpr int64_t kAhead = 3072 / sizeof(Real);  // 4096 bytes on lies the same cache set
+
+  using Lanes<Real, N>::load;
+  static typename Lanes<Real, N>::Vec load(const View<const Real>& view, int64_t t, int64_t c) {
+    fetch(view.data + t * view.t + c);
+    return Lanes<Real, N>::load(view, t, c);
+  }
+  static void store(const View<Real>& view, int64_t t, int64_t c, const typename Lanes<Real, N>::Vec& x) {
+    fetch(view.data + t * view.t + c);
+    Lanes<Real, N>::store(view, t, c, x);
+  }
+
+ private:
+  static void fetch(const Real* data) {
+#ifdef __x86_64__
+    asm volatile("prefetcht0 %0" : : "m"(data[-kAhead]));
+#else
+    __builtin_prefetch(data - kAhead);
+#endif
   }
 };
 
@@ -127,6 +153,13 @@ struct Lanes<Real, 1> {
     }
   }
 };
+
+// Columns from `begin` on before the first whose address is a multiple of N's size in `view`: a row's vectors
+// are aligned there, and so, as a rule, in all arrays.
+template <int N, class Real>
+FASTRL_INLINE int64_t lead(const View<Real>& view, int64_t t, int64_t begin) {
+  return -(reinterpret_cast<uintptr_t>(view.data + t * view.t + begin) / sizeof(Real)) % N;
+}
 
 // Calls f(c) for groups of N columns that cover [begin, end), where N or more end at `end`, from the last one
 // to the first; `lead` < N columns come before the second group. Groups may overlap: the same numbers,

@@ -104,18 +104,25 @@ FASTRL_INLINE void horner(const Op& op, const View<Real>& out, int64_t t, int64_
 }
 
 // Rows [first, last), whose windows have n steps all. Two at a time: four read more streams than the
-// prefetchers follow.
+// prefetchers follow. Vectors as wide as a cache line are aligned, and wide rows are taken in tiles, so that
+// what the next windows read again is still in the L1 cache: narrower ones do not wait for it.
 template <class L, int n, bool kCut, class Op, class Real>
 void short_rows(const Op op, const View<Real> out, int64_t first, int64_t last, int64_t columns) {
-  int64_t t = last;
-  if constexpr (L::kColumns > 1) {
-    for (; t - first >= 2; t -= 2)
-      groups<L::kColumns>(0, columns, 0,
-                          [&](int64_t c) FASTRL_ALWAYS { horner<L, n, 2, kCut>(op, out, t - 2, c); });
+  constexpr int N = L::kColumns;
+  constexpr bool kLines = N * sizeof(Real) == 64;
+  constexpr int64_t kTile = 2048 / sizeof(Real), kWide = kLines ? 4 * kTile : INT64_MAX;
+  const auto rows = [&](auto count, int64_t t, int64_t begin, int64_t end) FASTRL_ALWAYS {
+    groups<N>(begin, end, kLines ? lead<N>(out, t, begin) : 0,
+              [&](int64_t c) FASTRL_ALWAYS { horner<L, n, decltype(count)::value, kCut>(op, out, t, c); });
+  };
+  const int64_t tile = columns > kWide && last - first > 1 ? kTile : columns;
+  for (int64_t begin = 0; begin < columns; begin += tile) {
+    const int64_t end = begin + tile < columns ? begin + tile : columns;
+    int64_t t = last;
+    if constexpr (N > 1)
+      for (; t - first >= 2; t -= 2) rows(Length<2>{}, t - 2, begin, end);
+    for (; t > first; --t) rows(Length<1>{}, t - 1, begin, end);
   }
-  for (; t > first; --t)
-    groups<L::kColumns>(0, columns, 0,
-                        [&](int64_t c) FASTRL_ALWAYS { horner<L, n, 1, kCut>(op, out, t - 1, c); });
 }
 
 // Windows of at most kShort steps, by vectors of N columns. Of dense arrays, rows are like one long row: the
