@@ -133,9 +133,7 @@ class Rollout:
 
     @property
     def exact_resume(self) -> bool:
-        """Whether the environments' state is part of :meth:`state`; else new episodes begin on a
-        resume.
-        """
+        """Whether the environments' state is part of :meth:`state`; else new episodes begin on a resume."""
         return isinstance(self.env, VectorEnv)
 
     def next(self) -> RolloutBatch:
