@@ -91,6 +91,11 @@ class _Run:
             raise ValueError(
                 f"learn: eval_interval must be None: nothing known makes environments as {agent.env_id} again"
             )
+        agent.intervals = {
+            "eval_interval": eval_interval,
+            "eval_episodes": eval_episodes,
+            "checkpoint_interval": checkpoint_interval,
+        }
         self.agent = agent
         self.log_dir = log_dir
         self.eval_episodes = eval_episodes
@@ -207,7 +212,7 @@ class _Run:
 
 
 def require_counts(
-    eval_interval: int | None, eval_episodes: int, checkpoint_interval: int | None, threads: int = 1
+    eval_interval: int | None, eval_episodes: int | None, checkpoint_interval: int | None, threads: int = 1
 ) -> None:
     """Raise ValueError unless all that are given are >= 1."""
     for name, value in (

@@ -13,7 +13,8 @@ class Encoder:
 
     Vectors are flattened to float32, discrete values become one-hot, Dict and Tuple observations are encoded
     part by part and joined (Dict in the order of its keys). Images, that is Box spaces of uint8 with three
-    axes, stay as they are and have ``image`` set.
+    axes, stay as they are and have ``image`` set. Inside a Dict or Tuple they are flattened as any Box is,
+    and not scaled: pixels are 0 to 255 there, unless a wrapper or ``normalize_obs`` changes that.
 
     Args:
         space: the single observation space.

@@ -101,8 +101,8 @@ class RecurrentRollout(Rollout):
     def load_state(self, state: Mapping[str, Any], *, with_env: bool = True) -> None:
         """As :meth:`Rollout.load_state`."""
         super().load_state(state, with_env=with_env)
-        if self._is_exact(state, with_env):
-            self._state = np.array(state["memory"])
+        exact = self._is_exact(state, with_env)
+        self._state = np.array(state["memory"]) if exact else np.zeros_like(self._state)
 
     def _act(self, x: NDArray[Any]) -> Act:
         act, self._state = self.policy.step(x, self.counter, self._state)

@@ -73,7 +73,8 @@ class Rollout:
         env: vector environment.
         policy: what acts.
         num_steps: T, steps of each environment in a batch.
-        seed: of the environments' first reset.
+        seed: of the environments' first reset; a load that cannot go on exactly resets them by one drawn from
+            it and the vector steps so far.
         reward_normalizer: scales the rewards of the batches (not the episodes' returns).
 
     Raises:
@@ -112,7 +113,7 @@ class Rollout:
         for name in ("terminated", "truncated"):
             self._arrays[name] = np.zeros((num_steps, n), np.bool_)
         self._valid = np.ones((num_steps, n), np.bool_) if mode is AutoresetMode.NEXT_STEP else None
-        obs, _ = env.reset(seed=seed)
+        self._seed = seed
         self._native: _core.Rollout | None = None
         if isinstance(env, VectorEnv) and mode is AutoresetMode.SAME_STEP and policy.native:
             assert isinstance(policy.network, NativeNetwork)
@@ -121,11 +122,8 @@ class Rollout:
             if isinstance(distribution, DiagonalGaussian):
                 bounds = {"low": distribution.low, "high": distribution.high, "squash": distribution.squash}
             self._native = _core.Rollout(env.core, policy.network.plan.core, **self._arrays, **bounds)
-        self._obs = policy.encoder.encode(obs)
+        self._restart()
         policy.update_statistics(self._obs)
-        self._ended = np.zeros(n, np.bool_)  # in the last step
-        self._running_return = np.zeros(n)  # of environments that do not count it themselves
-        self._running_length = np.zeros(n, np.int64)
         self._reports = getattr(env, "reports_episodes", False)  # of whole games, where lives are episodes
 
     @property
@@ -135,9 +133,7 @@ class Rollout:
 
     @property
     def exact_resume(self) -> bool:
-        """Whether the environments' state is part of :meth:`state`; else their episodes restart on a
-        resume.
-        """
+        """Whether the environments' state is part of :meth:`state`; else new episodes begin on a resume."""
         return isinstance(self.env, VectorEnv)
 
     def next(self) -> RolloutBatch:
@@ -187,18 +183,32 @@ class Rollout:
 
     def load_state(self, state: Mapping[str, Any], *, with_env: bool = True) -> None:
         """Restore what :meth:`state` gave; without the environments' state they begin new episodes, as those
-        do that have none.
+        do that have none: the same ones after each load of it, but not those that the run began with.
         """
         self.counter = int(state["counter"])
         exact = self._is_exact(state, with_env)
         if exact:
             self.env.set_state(state["env"])  # type: ignore[attr-defined]
+        else:
+            self._restart()
         if self.reward_normalizer is not None:
             kept = state["reward_normalizer"]
             if exact:
                 self.reward_normalizer.load_state(kept)
             else:  # the returns so far were of the episodes left behind
                 self.reward_normalizer.statistics.load_state(kept["statistics"])
+                self.reward_normalizer.returns[:] = 0.0
+
+    def _restart(self) -> None:
+        """Begin new episodes, whose seeds depend on how far the run has come."""
+        n, seed = self.env.num_envs, self._seed
+        if self.counter:  # 30 bits, as some environments take no more than 31
+            seed = int(np.random.SeedSequence([seed, self.counter]).generate_state(1)[0] >> 2)
+        obs, _ = self.env.reset(seed=seed)
+        self._obs = self.policy.encoder.encode(obs)
+        self._ended = np.zeros(n, np.bool_)  # in the last step
+        self._running_return = np.zeros(n)  # of environments that do not count it themselves
+        self._running_length = np.zeros(n, np.int64)
 
     def _is_exact(self, state: Mapping[str, Any], with_env: bool) -> bool:
         return with_env and self.exact_resume and "env" in state

@@ -1,7 +1,9 @@
 """Videos of an agent's episodes, drawn by Gymnasium's own renderers: MP4, or GIF where nothing encodes."""
 
+import inspect
 import os
 import tempfile
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +16,6 @@ from numpy.typing import NDArray
 
 from fastrl import extras
 from fastrl.algorithms.base import Algorithm
-from fastrl.envs import COMPILED
 
 
 def record(
@@ -22,6 +23,7 @@ def record(
     out: Path | str,
     *,
     episodes: int = 3,
+    env: Callable[..., Any] | None = None,
     seed: int = 1_000_000,
     deterministic: bool = True,
 ) -> tuple[list[Path], NDArray[np.float64]]:
@@ -34,36 +36,44 @@ def record(
         agent: what acts.
         out: folder for ``<env>-<step>-episode<i>.mp4`` (or .gif); made if missing.
         episodes: how many.
+        env: a function that makes the environment, given ``render_mode="rgb_array"`` if it takes that;
+            default: what the agent was made with, options of a compiled vector environment included.
         seed: of the environment.
         deterministic: whether to take the most probable actions.
 
     Raises:
-        ValueError: ``episodes`` < 1, or the environment draws no frames.
+        ValueError: ``episodes`` < 1, the environment draws no frames, or no ``env`` for an agent made with
+            environments of which nothing known makes one alone.
         MissingExtraError: a package that draws or encodes is not installed.
     """
     if episodes < 1:
         raise ValueError(f"video: episodes must be >= 1, got {episodes}")
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    make = env or agent.origin.single(agent.env_id)
+    if make is None:
+        raise ValueError(
+            f"video: env must be given: nothing known makes one {agent.env_id} alone that can be drawn"
+        )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     returns = np.zeros(episodes)
     with tempfile.TemporaryDirectory(prefix=".video-", dir=out) as scratch:
-        env = _recorder(_make(agent.env_id), Path(scratch) / "new")
+        single = _recorder(_make(make, agent.env_id), Path(scratch) / "new")
         try:
             for i in range(episodes):
-                obs, _ = env.reset(seed=seed + i)
+                obs, _ = single.reset(seed=seed + i)
                 done, state = False, None
                 while not done:
                     action, state = agent.predict(obs, state, deterministic=deterministic)
-                    obs, reward, terminated, truncated, _ = env.step(action)
+                    obs, reward, terminated, truncated, _ = single.step(action)
                     returns[i] += float(reward)
                     done = terminated or truncated
         except gymnasium.error.DependencyNotInstalled as error:
             extras.require("video", "video")
             raise extras.MissingExtraError(f"video: {error}") from None
         finally:
-            env.close()
+            single.close()
         name = agent.env_id.replace("/", "-")
         files = []
         for i in range(episodes):
@@ -130,17 +140,26 @@ class RecordGif(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.frames = []
 
 
-def _make(env_id: str) -> gymnasium.Env[Any, Any]:
-    spec = f"fastrl/{env_id}" if env_id in COMPILED else env_id
+def _make(make: Callable[..., Any], env_id: str) -> gymnasium.Env[Any, Any]:
+    drawn = {"render_mode": "rgb_array"} if _takes_render_mode(make) else {}
     try:
-        env = gymnasium.make(spec, render_mode="rgb_array")
+        env: gymnasium.Env[Any, Any] = make(**drawn)
     except (gymnasium.error.Error, TypeError) as error:
-        raise ValueError(f"video: {env_id} cannot be drawn: {error}") from None
+        raise ValueError(f"video: {env_id} cannot be drawn: {error}") from error
     if env.render_mode != "rgb_array":
-        raise ValueError(
-            f"video: {env_id} draws no frames: its render modes are {env.metadata['render_modes']}"
-        )
+        env.close()
+        known = f"its render modes are {env.metadata.get('render_modes', [])}"
+        hint = "" if drawn else ", and the function that makes it has no argument render_mode"
+        raise ValueError(f"video: {env_id} draws no frames: {known}{hint}")
     return env
+
+
+def _takes_render_mode(make: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except ValueError:  # of another language's functions nothing is known
+        return False
+    return any(x.name == "render_mode" or x.kind is inspect.Parameter.VAR_KEYWORD for x in parameters)
 
 
 def _recorder(env: gymnasium.Env[Any, Any], folder: Path) -> gymnasium.Env[Any, Any]:

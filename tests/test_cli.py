@@ -6,9 +6,10 @@ import signal
 import gymnasium
 import pytest
 
-from fastrl import checkpoint
+from fastrl import checkpoint, loop
 from fastrl.cli import main, parse_seeds
 from fastrl.cli.train import _resumable
+from fastrl.evaluate import evaluate
 from fastrl.loop import Interrupted
 
 SMALL = ["--num-envs", "4", "--num-steps", "16", "--minibatch-size", "32", "--hidden", "16"]
@@ -136,6 +137,44 @@ def test_resume(train, capsys):
     assert "--total-timesteps N trains further" in capsys.readouterr().out
     assert main(["resume", str(folder), "--total-timesteps", "1280", "--no-progress"]) == 0
     assert checkpoint.read(folder).step == 1280
+
+
+def test_resume_keeps_the_intervals_of_the_run(train, monkeypatch):
+    """Once it evaluated and checkpointed at a tenth of the run, whatever ``fastrl train`` had been told."""
+    flags = {"eval_interval": 192, "eval_episodes": 3, "checkpoint_interval": 320}
+    words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    folder, _ = train(*words)
+    evaluations = []
+    monkeypatch.setattr(
+        loop,
+        "evaluate",
+        lambda agent, episodes: evaluations.append((agent.num_timesteps, episodes)) or evaluate(agent, 1),
+    )
+    on = ["resume", str(folder), "--no-progress", "--total-timesteps"]
+    assert main([*on, "1280"]) == 0
+    assert evaluations == [(768, 3), (960, 3), (1152, 3), (1280, 3)]
+    evaluations.clear()
+    assert main([*on, "1920", "--eval-interval", "320", "--eval-episodes", "2"]) == 0
+    assert evaluations == [(1600, 2), (1920, 2)]
+    kept = checkpoint.read(folder).state["intervals"]
+    assert kept == flags | {"eval_interval": 320, "eval_episodes": 2}  # of the flags as well
+
+
+def test_runs_of_before_there_were_intervals_resume_with_the_defaults(train, capsys):
+    folder, _ = train()
+    saved = checkpoint.read(folder)
+    older = {name: value for name, value in saved.state.items() if name != "intervals"}
+    checkpoint.write(folder, saved.step, older, algorithm="PPO")
+    assert main(["resume", str(folder), "--total-timesteps", "704", "--no-progress"]) == 0
+    defaults = {"eval_interval": None, "eval_episodes": 20, "checkpoint_interval": None}
+    assert checkpoint.read(folder).state["intervals"] == defaults
+
+
+@pytest.mark.parametrize("flag", ["--eval-interval", "--eval-episodes", "--checkpoint-interval"])
+def test_resume_refuses_intervals_below_one(flag, tmp_path, capsys):
+    assert main(["resume", str(tmp_path), flag, "0"]) == 2
+    name = flag.removeprefix("--").replace("-", "_")
+    assert capsys.readouterr().err == f"fastrl: error: learn: {name} must be >= 1, got 0\n"
 
 
 def test_list_and_help(capsys):

@@ -140,9 +140,8 @@ def test_a_loaded_agent_sees_its_first_observations_by_its_own_statistics(tmp_pa
     options = {"num_envs": 4, "num_steps": 16, "minibatch_size": 32, "hidden": (16,), "normalize_obs": True}
     agent = fastrl.PPO(make, **options).learn(640)
     loaded = fastrl.PPO(make, agent.config)
-    first = loaded.source._obs.copy()
     loaded.load_checkpoint_state(agent.checkpoint_state())
-    expected = agent.policy.normalizer.normalize(first)
+    expected = agent.policy.normalizer.normalize(loaded.source._obs.copy())
     np.testing.assert_array_equal(loaded.source.next().obs[0], expected)
 
 

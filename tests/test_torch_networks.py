@@ -1,5 +1,7 @@
 """The torch executor: the native one's gradients, flat views, modules of the user's, convolutions."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -93,6 +95,14 @@ def test_a_module_of_the_users(split, tmp_path):
     np.testing.assert_array_equal(copy.policy.value(obs), agent.policy.value(obs))
     agent.total_timesteps = copy.total_timesteps = 1280
     np.testing.assert_array_equal(agent.learn().policy.network.params, copy.learn().policy.network.params)
+
+
+def test_a_load_without_the_users_module_says_so(tmp_path):
+    """Once it named every tensor that fastrl's own network lacks."""
+    path = fastrl.PPO("CartPole-v1", policy=Shared(), seed=0, **SMALL).save(tmp_path / "agent")
+    message = "load: policy must be a module like the one the agent was made with, got None"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fastrl.PPO.load(path)
 
 
 def test_flat_vectors_are_the_modules_memory():

@@ -66,6 +66,8 @@ class Algorithm(ABC):
         """Wall-clock time that they took."""
         self.total_timesteps = self.config.total_timesteps
         """Where the schedules end."""
+        self.intervals: dict[str, int | None] = {}
+        """``eval_interval``, ``eval_episodes`` and ``checkpoint_interval`` of the last :meth:`learn`."""
         self.episodes: deque[tuple[float, int]] = deque(maxlen=EPISODE_WINDOW)
         """Return and length of the last finished training episodes."""
         self.best_evaluation: float | None = None
@@ -202,9 +204,11 @@ class Algorithm(ABC):
 
         Raises:
             CheckpointError: missing, truncated, corrupt, or of another algorithm.
-            ValueError: ``env`` must be given.
+            ValueError: ``env`` or ``policy`` must be given.
         """
         saved = checkpoint.read(Path(path), algorithm=cls.name())
+        if policy is None and saved.state.get("own_module", False):
+            raise ValueError("load: policy must be a module like the one the agent was made with, got None")
         config = cls.Config.from_mapping(saved.state["config"])
         made = Origin.again(saved.state, config.num_envs) if env is None else env
         agent = cls(made, config, policy=policy)
@@ -219,9 +223,11 @@ class Algorithm(ABC):
             "config": asdict(self.config),
             "env_id": self.env_id,
             **self.origin.state(),
+            "own_module": self.module is not None,
             "num_timesteps": self.num_timesteps,
             "seconds": self.seconds,
             "total_timesteps": self.total_timesteps,
+            "intervals": dict(self.intervals),
             "episodes": [list(episode) for episode in self.episodes],
             "best_evaluation": self.best_evaluation,
             "algorithm": self.state(),
@@ -235,6 +241,7 @@ class Algorithm(ABC):
         self.num_timesteps = int(state["num_timesteps"])
         self.seconds = float(state.get("seconds", 0.0))
         self.total_timesteps = int(state["total_timesteps"])
+        self.intervals = dict(state.get("intervals", {}))
         self.episodes.extend((ret, length) for ret, length in state["episodes"])
         self.best_evaluation = state["best_evaluation"]
         self.load_state(state["algorithm"])

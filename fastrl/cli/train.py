@@ -28,6 +28,8 @@ Steps = Annotated[int | None, tyro.conf.arg(metavar="STEPS")]
 Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
 FINAL_EPISODES = 100
 """Episodes of the evaluation that closes a training run."""
+INTERVALS = ("eval_interval", "eval_episodes", "checkpoint_interval")
+"""Flags that ``Algorithm.learn`` takes, and a run's checkpoints keep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,12 @@ class Resume:
     """Run folder."""
     total_timesteps: Steps = None
     """Train to this many environment steps in all instead of the run's own number."""
+    eval_interval: Steps = None
+    """Environment steps between evaluations; default: as the run had it."""
+    eval_episodes: int | None = None
+    """Episodes of an evaluation during training; default: as the run had it."""
+    checkpoint_interval: Steps = None
+    """Environment steps between checkpoints; default: as the run had it."""
     progress: bool = True
     """Whether to show the live display."""
 
@@ -89,11 +97,7 @@ def train(args: list[str]) -> int:
     if tuned is not None:
         print(f"preset: {tuned}")
     print(f"run folder: {folder}\nnetwork: {agents[0].network}")
-    arguments: dict[str, Any] = {
-        "eval_interval": options.eval_interval,
-        "eval_episodes": options.eval_episodes,
-        "checkpoint_interval": options.checkpoint_interval,
-    }
+    arguments: dict[str, Any] = {name: getattr(options, name) for name in INTERVALS}
     with _resumable(folders):
         if len(agents) == 1:
             agents[0].learn(progress=options.progress, log_dir=folder, **arguments)
@@ -105,6 +109,8 @@ def train(args: list[str]) -> int:
 
 def resume(options: Resume) -> int:
     """Train what is left of the run."""
+    given = {name: getattr(options, name) for name in INTERVALS}
+    require_counts(**given)
     agent = load(options.run)
     if options.total_timesteps is not None:
         agent.total_timesteps = options.total_timesteps
@@ -112,9 +118,11 @@ def resume(options: Resume) -> int:
         print(f"{options.run}: has its {agent.num_timesteps:,} steps; --total-timesteps N trains further")
         return 0
     if not agent.source.exact_resume:
-        print(f"{agent.env_id} is not compiled: its episodes restart, so the run is not repeated bit for bit")
+        print(f"{agent.env_id} is not compiled: new episodes begin, so the run is not repeated bit for bit")
+    flags = {name: value for name, value in given.items() if value is not None}
+    arguments: dict[str, Any] = {**agent.intervals, **flags}
     with _resumable([options.run]):
-        agent.learn(progress=options.progress, log_dir=options.run)
+        agent.learn(progress=options.progress, log_dir=options.run, **arguments)
     _close([agent], [options.run], options.run)
     return 0
 

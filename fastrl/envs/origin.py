@@ -1,7 +1,8 @@
 """Where an agent's environments came from: what makes them again, for evaluation and from a checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import gymnasium
@@ -9,11 +10,14 @@ from gymnasium.envs.registration import EnvSpec
 
 from fastrl.envs.foreign import ForeignVectorEnv
 from fastrl.envs.make import Alike, Env, can_make
-from fastrl.envs.user import UserVectorEnv
+from fastrl.envs.user import UserEnv, UserVectorEnv
 from fastrl.envs.vector import VectorEnv
+from fastrl.kernels.envs import TABLE
 
 VECTOR_ONLY = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers")
 """Arguments of ``gymnasium.make_vec`` that its spec keeps among the environment's."""
+SIDE_BY_SIDE = ("autoreset_mode", "num_threads", "validate")
+"""Arguments of a compiled vector environment that one environment alone does not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,15 @@ class Origin:
             return cls(env_id if plain else None, plain)
         singles = getattr(made.unwrapped, "envs", ())  # of SyncVectorEnv
         return cls(env, any(_plain(single.spec) for single in singles[:1]))
+
+    def single(self, env_id: str) -> Callable[..., Any] | None:
+        """What makes one environment alone, with the arguments of the agent's; None: nothing known does, as
+        for compiled environments of a user's, which come as vectors only.
+        """
+        if self.by_id or self.options is not None:
+            options = {name: x for name, x in (self.options or {}).items() if name not in SIDE_BY_SIDE}
+            return partial(gymnasium.make, f"fastrl/{env_id}" if env_id in TABLE else env_id, **options)
+        return None if isinstance(self.source, UserEnv | Alike) else self.source
 
     def state(self) -> dict[str, Any]:
         """What :meth:`again` needs, beside the id."""
