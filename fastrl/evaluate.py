@@ -69,10 +69,12 @@ def evaluate(
         raise ValueError(f"evaluate: max_steps must be >= 1, got {max_steps}")
     env = agent.env_source if env is None else env
     if env is None:
-        raise ValueError(f"evaluate: env must be given: {agent.env_id} is no id to make environments from")
+        raise ValueError(
+            f"evaluate: env must be given: the id {agent.env_id} alone does not make the agent's"
+        )
     envs = make_evaluation_env(env, episodes)
     wanted, got = agent.env.single_observation_space, envs.single_observation_space
-    if type(wanted) is not type(got) or flatdim(wanted) != flatdim(got):
+    if type(wanted) is not type(got) or wanted.shape != got.shape or flatdim(wanted) != flatdim(got):
         envs.close()
         raise ValueError(f"evaluate: env must give observations of {wanted}, got {got}")
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)

@@ -67,38 +67,43 @@ def as_batch(space: spaces.Space[Any], observation: Any) -> tuple[Any, bool]:
     """A batch of observations, and whether it holds one that was given alone.
 
     Raises:
-        ValueError: a part has neither shape, is not finite, or not a number.
+        ValueError: a part has neither shape, is not finite, or not a number, or has another number of them.
     """
-    singles: set[bool] = set()
-    batch = _as_batch(space, observation, singles)
-    if len(singles) > 1:
-        raise ValueError("predict: observation must be one or a batch in all its parts, got both")
-    return batch, singles == {True}
+    sizes: dict[int | None, None] = {}  # None: of one alone
+    batch = _as_batch(space, observation, sizes)
+    if len(sizes) > 1:
+        got = " and ".join("one" if size is None else f"[{size}, ...]" for size in sizes)
+        raise ValueError(f"predict: observation must be one, or as many in all its parts, got {got}")
+    return batch, None in sizes
 
 
-def _as_batch(space: spaces.Space[Any], observation: Any, singles: set[bool]) -> Any:
+def _as_batch(space: spaces.Space[Any], observation: Any, sizes: dict[int | None, None]) -> Any:
     if isinstance(space, spaces.Dict):
         if not isinstance(observation, Mapping) or not space.spaces.keys() <= observation.keys():
             keys = ", ".join(map(str, space.spaces))
             raise ValueError(f"predict: observation must be a dict of {keys}, got {observation!r:.80}")
-        return {key: _as_batch(part, observation[key], singles) for key, part in space.spaces.items()}
+        return {key: _as_batch(part, observation[key], sizes) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         if not isinstance(observation, tuple | list) or len(observation) != len(space.spaces):
             raise ValueError(
                 f"predict: observation must be a tuple of {len(space.spaces)}, got {observation!r:.80}"
             )
         pairs = zip(space.spaces, observation, strict=True)
-        return tuple(_as_batch(part, x, singles) for part, x in pairs)
+        return tuple(_as_batch(part, x, sizes) for part, x in pairs)
     shape = space.shape or ()
-    obs = np.asarray(observation)
+    wanted = f"{[*shape]} or {['N', *shape]}"
+    try:
+        obs = np.asarray(observation)
+    except (TypeError, ValueError, RuntimeError) as error:  # a ragged list, a tensor with a gradient
+        raise ValueError(f"predict: observation must be {wanted}, got {error}") from None
     single = obs.shape == shape
     if not single and (obs.ndim == 0 or obs.shape[1:] != shape):
-        raise ValueError(f"predict: observation must be {[*shape]} or {['N', *shape]}, got {[*obs.shape]}")
+        raise ValueError(f"predict: observation must be {wanted}, got {[*obs.shape]}")
     if obs.dtype.kind not in "biuf":
         raise ValueError(f"predict: observation must hold numbers, got {observation!r:.80}")
     if not np.isfinite(obs).all():
         raise ValueError("predict: observation is not finite")
-    singles.add(single)
+    sizes[None if single else len(obs)] = None
     return obs[None] if single else obs
 
 
@@ -153,9 +158,10 @@ def _encode(space: spaces.Space[Any], obs: Any) -> NDArray[np.float32]:
 
 
 def _one_hot(value: NDArray[Any], start: int, n: int) -> NDArray[np.float32]:
-    index = value - start
+    whole = value.dtype.kind in "iub"
+    index = value.astype(np.int64, copy=False) - start if whole else value  # narrow ones may not hold it
     # a negative one is a large one as unsigned: it must not count from the end
-    if index.dtype.kind not in "iu" or index.astype(np.uint64).max(initial=0) >= n:
+    if not whole or index.view(np.uint64).max(initial=0) >= n:
         raise ValueError(f"the observation must be an int in [{start}, {start + n}), got {value}")
     out = np.zeros((len(index), n), np.float32)
     out[np.arange(len(index)), index] = 1.0

@@ -215,7 +215,7 @@ def test_a_vector_environment_that_cannot_be_made_again_is_not_evaluated(tmp_pat
     envs = SyncVectorEnv([lambda: Signs(spaces.Discrete(2))] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
     agent = fastrl.PPO(envs, **SMALL).learn(64, log_dir=tmp_path)
     assert agent.best_evaluation is None
-    with pytest.raises(ValueError, match="env must be given: SyncVectorEnv is no id"):
+    with pytest.raises(ValueError, match="env must be given: the id SyncVectorEnv alone does"):
         evaluate(agent, 2)
     assert evaluate(agent, 2, env=lambda: Signs(spaces.Discrete(2))).episode_length.tolist() == [10, 10]
 

@@ -80,6 +80,15 @@ def test_discrete_values_out_of_range(value):
         Encoder(SPACES["multi-discrete"]).encode(np.array([[1, 4, 2], [1, value + 7, 2]]))
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
+def test_narrow_integers_far_from_the_first_value(dtype):
+    """What the first value is subtracted from holds neither it nor the difference."""
+    x = Encoder(spaces.Discrete(400, start=-200)).encode(np.array([0, 127], dtype))
+    np.testing.assert_array_equal(x.argmax(1), [200, 327])
+    x = Encoder(spaces.MultiDiscrete([400, 2], start=[-200, 0])).encode(np.array([[127, 1]], dtype))
+    np.testing.assert_array_equal(np.flatnonzero(x[0]), [327, 401])
+
+
 def test_multi_discrete_of_two_axes():
     space = spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[1, 0], [-2, 7]])
     x = Encoder(space).encode(np.array([[[2, 0], [1, 11]]]))
@@ -110,7 +119,17 @@ def test_one_observation_or_a_batch(name):
         ("dict", {"a": 3}, "must be a dict of a, b, got {'a': 3}"),
         ("dict", 3, "must be a dict of a, b, got 3"),
         ("dict", {"a": [0.0, np.inf], "b": 1}, "is not finite"),
-        ("dict", {"a": [0.0, 1.0], "b": [1, 2]}, "must be one or a batch in all its parts"),
+        ("vector", [[1.0], [2.0, 3.0]], r"must be \[3\] or \['N', 3\], got setting an array element"),
+        (
+            "dict",
+            {"a": [0.0, 1.0], "b": [1, 2]},
+            r"must be one, or as many in all its parts, got one and \[2,",
+        ),
+        (
+            "dict",
+            {"a": np.zeros((3, 2)), "b": [1, 2]},
+            r"must be .* in all its parts, got \[3, ...\] and \[2,",
+        ),
         ("dict", {"a": [0.0, 1.0, 2.0], "b": 1}, r"must be \[2\] or \['N', 2\], got \[3\]"),
         ("tuple", (1,), r"must be a tuple of 2, got \(1,\)"),
         ("tuple", (1, 2), "must be a dict of x, got 2"),
@@ -119,6 +138,15 @@ def test_one_observation_or_a_batch(name):
 def test_what_is_neither_is_refused_in_one_error(name, observation, message):
     with pytest.raises(ValueError, match=f"predict: observation {message}"):
         as_batch(SPACES[name], observation)
+
+
+def test_a_tensor_is_taken_if_numpy_can_have_it():
+    torch = pytest.importorskip("torch")
+    given, single = as_batch(SPACES["vector"], torch.ones(3))
+    assert single
+    np.testing.assert_array_equal(given, [[1, 1, 1]])
+    with pytest.raises(ValueError, match=r"predict: observation must be \[3\] or .*, got .* requires grad"):
+        as_batch(SPACES["vector"], torch.ones(3, requires_grad=True))
 
 
 def test_parts_of_another_dtype_are_taken():

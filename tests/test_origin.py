@@ -1,5 +1,7 @@
 """Where environments came from: agents are evaluated and loaded in environments like their own, or not at all."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -93,7 +95,9 @@ def test_what_the_id_does_not_make_must_be_given(env, tmp_path):
         assert len(evaluate(agent, 2).episode_return) == 2
     else:
         assert agent.best_evaluation is None
-        with pytest.raises(ValueError, match="evaluate: env must be given"):
+        with pytest.raises(
+            ValueError, match="evaluate: env must be given: the id CartPole-v1 alone does not make"
+        ):
             evaluate(agent, 2)
         with pytest.raises(ValueError, match="eval_interval must be None: nothing known makes"):
             agent.learn(32, eval_interval=16)
@@ -133,5 +137,7 @@ def test_evaluation_refuses_what_does_not_fit():
     agent = fastrl.PPO("CartPole-v1", **SMALL)
     with pytest.raises(TypeError, match="must be an id or a function that makes one, got a vector environm"):
         evaluate(agent, 5, env=SyncVectorEnv([plain] * 3))
-    with pytest.raises(ValueError, match=r"evaluate: env must give observations of Box.*\(4,\).*, got Box"):
-        evaluate(agent, 2, env="Pendulum-v1")
+    turned = partial(gymnasium.wrappers.ReshapeObservation, shape=(2, 2))  # of as many numbers
+    for env in ("Pendulum-v1", lambda: turned(plain())):
+        with pytest.raises(ValueError, match=r"evaluate: env must give observations of Box.*\(4,\).*, got B"):
+            evaluate(agent, 2, env=env)

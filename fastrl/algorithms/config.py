@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import reduce
 from types import NoneType, UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class AlgorithmConfig:
     """What runs the networks: native CPU kernels, or torch. auto picks native wherever it can run."""
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
+        for name, hint in ((field.name, field.type) for field in fields(self) if _is_plain(field.type)):
             object.__setattr__(self, name, _plain(getattr(self, name), hint))
             self.require(name, _fits(getattr(self, name), hint), f"must be {_named(hint)}")
         self.require("total_timesteps", self.total_timesteps >= 1, "must be >= 1")
@@ -54,11 +55,25 @@ class AlgorithmConfig:
             raise ValueError(f"{type(self).__name__}: {name} {rule}, got {getattr(self, name)!r}")
 
 
+def _is_plain(hint: Any) -> bool:
+    """Whether a field's type is one that JSON and TOML know; a user's subclass may have others."""
+    if get_origin(hint) in (Union, UnionType):
+        return all(map(_is_plain, get_args(hint)))
+    if get_origin(hint) is Literal:
+        return all(isinstance(choice, str) for choice in get_args(hint))
+    if get_origin(hint) is tuple:
+        return get_args(hint) in ((int, ...), (float, ...), (str, ...))
+    return hint in (int, float, bool, str, NoneType)
+
+
 def _plain(value: Any, hint: Any) -> Any:
     """A value as Python's types have it, that NumPy, JSON or TOML gave; 1e6 is an int where one is due."""
+    if get_origin(hint) in (Union, UnionType):
+        return reduce(_plain, get_args(hint), value)
+    if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
+        value = value.item()
     if get_origin(hint) is tuple and isinstance(value, list | tuple | np.ndarray):
         return tuple(_plain(item, get_args(hint)[0]) for item in value)
-    value = value.item() if isinstance(value, np.generic) else value
     return int(value) if hint is int and isinstance(value, float) and value.is_integer() else value
 
 

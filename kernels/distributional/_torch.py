@@ -79,11 +79,17 @@ def expectation(x: Tensor, support: Any, v_min: Any, v_max: Any, logits: bool, b
     return _direct["expectation"].apply(*arguments, backend)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def _name(op: str, i: int) -> str:
+    """Of an argument."""
+    return _PARAMETERS[op].split(", ")[i].split()[-1]
+
+
 def _refuse_grad(op: str, arguments: Any, first: int) -> None:
     lost = [i for i, x in enumerate(arguments) if isinstance(x, Tensor) and x.requires_grad and i >= first]
     if lost:
-        name = _PARAMETERS[op].split(", ")[lost[0]].split()[-1]
-        raise ValueError(f"{op}: {name} must not require a gradient, which would be lost: detach it")
+        raise ValueError(
+            f"{op}: {_name(op, lost[0])} must not require a gradient, which would be lost: detach it"
+        )
 
 
 def _traced(x: Tensor) -> bool:
@@ -115,13 +121,21 @@ def _run(op: str, arguments: tuple[Any, ...], backend: str | None) -> Any:
         arrays = [
             (x.detach() if x.requires_grad else x).numpy() if isinstance(x, Tensor) else x for x in arguments
         ]
-    except TypeError:  # of another device, or of a dtype that NumPy lacks
-        _CHECKS[op](*arguments)
-        raise
+    except (TypeError, RuntimeError) as error:
+        raise _unreadable(op, arguments, error) from None
     result = resolve("distributional", op, "cpu", backend)(*arrays)
     if out is not None:
         return _written(out)
     return tuple(map(torch.from_numpy, result)) if isinstance(result, tuple) else torch.from_numpy(result)
+
+
+def _unreadable(op: str, arguments: tuple[Any, ...], error: Exception) -> Exception:
+    """What is wrong with tensors of which NumPy has not all."""
+    _CHECKS[op](*arguments)  # which tells of a dtype that NumPy lacks
+    for i, x in enumerate(arguments):  # of supports they do not: other devices' kernels copy them
+        if isinstance(x, Tensor) and not x.is_cpu:
+            return ValueError(f"{op}: {_name(op, i)} must be on cpu as the first argument is, got {x.device}")
+    return TypeError(f"{op}: tensors must have memory of their own, got {str(error).partition(chr(10))[0]}")
 
 
 def _written(out: Tensor) -> Tensor:

@@ -1,7 +1,10 @@
 """Configurations: what a field takes, from Python, NumPy and JSON, and what it refuses."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from fastrl.envs import VectorEnv
         ("normalize_obs", 1, "must be a bool, got 1"),
         ("hidden", 64, "must be a sequence of int, got 64"),
         ("hidden", (64, 2.5), r"must be a sequence of int, got \(64, 2.5\)"),
+        ("hidden", np.array(64), "must be a sequence of int, got 64"),
         ("hidden", "64", "must be a sequence of int, got '64'"),
         ("activation", "gelu", "must be tanh, relu or silu, got 'gelu'"),
         ("network", "resnet", "must be auto, mlp, nature or impala, got 'resnet'"),
@@ -52,6 +56,30 @@ def test_values_become_pythons_own():
     )  # fmt: skip
     assert type(config.total_timesteps) is int
     assert PPOConfig.from_mapping(json.loads(json.dumps(asdict(config)))) == config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(PPOConfig):
+    """A user's, with fields of types that JSON lacks, which are theirs to check, and of some that it has."""
+
+    folder: Path = Path()
+    schedule: Callable[[float], float] = float
+    names: dict[str, int] = field(default_factory=dict)
+    shape: tuple[int, float] = (1, 0.5)
+    order: Literal[1, 2] = 1
+    anything: Any = None
+    kind: ClassVar[int] = 3
+    unknown: "Unheard" = None  # noqa: F821
+    sizes: tuple[int, ...] | None = None
+    limit: int | None = None
+
+
+def test_fields_of_other_types_are_the_users_to_check():
+    mine = Mine(folder=Path("here"), shape=(2, 1.0), order=2, sizes=[3, 4.0], limit=1e3, num_envs=np.array(4))
+    assert (mine.folder, mine.shape, mine.order) == (Path("here"), (2, 1.0), 2)
+    assert (mine.sizes, mine.limit, mine.num_envs) == ((3, 4), 1000, 4)
+    with pytest.raises(ValueError, match="Mine: sizes must be a sequence of int or None, got 3"):
+        Mine(sizes=3)
 
 
 def test_the_number_of_given_environments_counts_before_anything_is_checked():

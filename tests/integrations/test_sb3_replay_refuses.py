@@ -10,6 +10,7 @@ from fastrl.integrations.sb3 import DictReplayBuffer, PrioritizedReplayBuffer, R
 
 BOX = spaces.Box(-1, 1, (3,), np.float32)
 IMAGE = spaces.Box(0, 255, (4, 6, 5), np.uint8)
+HUGE = spaces.Box(0, 255, (4, 1000, 1000), np.uint8)  # 2^31 of which no machine holds
 DICT = spaces.Dict({"a": BOX, "c": spaces.Discrete(3)})
 
 
@@ -102,7 +103,7 @@ def test_sizes_of_batches_that_will_not_do(size, error):
     [
         (ReplayBuffer, {"n_envs": 0}, ValueError, r"ReplayBuffer: n_envs must be >= 1, got 0"),
         (ReplayBuffer, {"buffer_size": 0}, ValueError, r"ReplayBuffer: buffer_size must be >= 1, got 0"),
-        (ReplayBuffer, {"buffer_size": 10**9}, MemoryError, r"needs [\d,]+ bytes"),
+        (ReplayBuffer, {"buffer_size": 2**31, "observation_space": HUGE}, MemoryError, r"needs [\d,]+ bytes"),
         (ReplayBuffer, {"gamma": 2}, ValueError, r"ReplayBuffer: gamma must be in \[0, 1\], got 2"),
         (ReplayBuffer, {"n_steps": 0}, ValueError, r"Nstep's size must be >= 1, got 0"),
         (
