@@ -91,7 +91,7 @@ def _as_batch(space: spaces.Space[Any], observation: Any, sizes: dict[int | None
         pairs = zip(space.spaces, observation, strict=True)
         return tuple(_as_batch(part, x, sizes) for part, x in pairs)
     shape = space.shape or ()
-    wanted = f"{[*shape]} or {['N', *shape]}"
+    wanted = f"{[*shape]} or [{', '.join(map(str, ('N', *shape)))}]"
     try:
         obs = np.asarray(observation)
     except (TypeError, ValueError, RuntimeError) as error:  # a ragged list, a tensor with a gradient

@@ -3,6 +3,7 @@
 import inspect
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,11 +27,13 @@ def record(
     env: Callable[..., Any] | None = None,
     seed: int = 1_000_000,
     deterministic: bool = True,
+    max_steps: int = 10_000,
 ) -> tuple[list[Path], NDArray[np.float64]]:
     """Play episodes and record one video of each; the files, and the returns [episodes].
 
-    Episode i is seeded with ``seed + i``: these are the first episodes that ``evaluate`` plays. Needs no
-    display. A video appears in ``out`` when it is whole, and replaces an older one of the same name.
+    Episode i is seeded with ``seed + i``: these are the first episodes that ``evaluate`` plays, but for Atari
+    games, which wait other numbers of frames before they begin. Needs no display. A video appears in ``out``
+    when it is whole, and replaces an older one of the same name.
 
     Args:
         agent: what acts.
@@ -40,14 +43,17 @@ def record(
             default: what the agent was made with, options of a compiled vector environment included.
         seed: of the environment.
         deterministic: whether to take the most probable actions.
+        max_steps: where episodes are cut, whose frames are all held in memory; a RuntimeWarning says so.
 
     Raises:
-        ValueError: ``episodes`` < 1, the environment draws no frames, or no ``env`` for an agent made with
-            environments of which nothing known makes one alone.
+        ValueError: ``episodes`` or ``max_steps`` < 1, the environment draws no frames, or no ``env`` for an
+            agent made with environments of which nothing known makes one alone.
         MissingExtraError: a package that draws or encodes is not installed.
     """
     if episodes < 1:
         raise ValueError(f"video: episodes must be >= 1, got {episodes}")
+    if max_steps < 1:
+        raise ValueError(f"video: max_steps must be >= 1, got {max_steps}")
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     make = env or agent.origin.single(agent.env_id)
@@ -63,12 +69,16 @@ def record(
         try:
             for i in range(episodes):
                 obs, _ = single.reset(seed=seed + i)
-                done, state = False, None
-                while not done:
+                state = None
+                for _ in range(max_steps):
                     action, state = agent.predict(obs, state, deterministic=deterministic)
                     obs, reward, terminated, truncated, _ = single.step(action)
                     returns[i] += float(reward)
-                    done = terminated or truncated
+                    if terminated or truncated:
+                        break
+                else:
+                    cut = f"episode {i} did not end in {max_steps} steps, and is cut there"
+                    warnings.warn(f"video: {cut}", RuntimeWarning, stacklevel=2)
         except gymnasium.error.DependencyNotInstalled as error:
             extras.require("video", "video")
             raise extras.MissingExtraError(f"video: {error}") from None

@@ -66,6 +66,8 @@ class Video:
     """Use the best checkpoint of the run instead of the latest."""
     seed: int = 1_000_000
     """Episode i is seeded with seed + i."""
+    max_steps: int = 10_000
+    """Where episodes are cut that go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +125,9 @@ def video(options: Video) -> int:
     out = options.out or options.run / "videos"
     if not has_encoder():
         print("no MP4 encoder is installed, so these are GIFs: pip install moviepy")
-    files, returns = record(agent, out, episodes=options.episodes, seed=options.seed)
+    files, returns = record(
+        agent, out, episodes=options.episodes, seed=options.seed, max_steps=options.max_steps
+    )
     for file, episode_return in zip(files, returns, strict=True):
         print(f"{file}: return {episode_return:g}")
     return 0

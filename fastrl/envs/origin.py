@@ -8,6 +8,7 @@ from typing import Any, Self
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from fastrl.envs.atari_video import make_drawn_game
 from fastrl.envs.foreign import ForeignVectorEnv
 from fastrl.envs.make import Alike, Env, can_make
 from fastrl.envs.user import UserEnv, UserVectorEnv
@@ -54,6 +55,8 @@ class Origin:
         """What makes one environment alone, with the arguments of the agent's; None: nothing known does, as
         for compiled environments of a user's, which come as vectors only.
         """
+        if env_id.startswith("ALE/") and self.source == env_id:
+            return partial(make_drawn_game, env_id)
         if self.by_id or self.options is not None:
             options = {name: x for name, x in (self.options or {}).items() if name not in SIDE_BY_SIDE}
             return partial(gymnasium.make, f"fastrl/{env_id}" if env_id in TABLE else env_id, **options)

@@ -247,7 +247,7 @@ def test_bad_arguments():
     ):
         fastrl.PPO(3)
     agent = fastrl.PPO("CartPole-v1", **SMALL)
-    with pytest.raises(ValueError, match=r"observation must be \[4\] or \['N', 4\], got \[3\]"):
+    with pytest.raises(ValueError, match=r"observation must be \[4\] or \[N, 4\], got \[3\]"):
         agent.predict(np.zeros(3))
     with pytest.raises(ValueError, match="observation is not finite"):
         agent.predict(np.full(4, np.nan))
