@@ -6,7 +6,6 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from torch import nn
 
 import fastrl
 from fastrl.distributions import Categorical
@@ -14,7 +13,7 @@ from fastrl.evaluate import evaluate
 from fastrl.networks import NetworkOptions
 from fastrl.observations import Encoder
 from fastrl.policies import build_network
-from fastrl.recurrent import EnvironmentSequences, RecurrentPolicy, RecurrentRollout
+from fastrl.recurrent import EnvironmentSequences
 from fastrl.torch_gru import gru
 from fastrl.torch_recurrent import stretches
 
@@ -319,54 +318,6 @@ def test_environments_that_restart_on_resume_forget(tmp_path):
     other = fastrl.PPO.load(agent.save(tmp_path / "agent"), vector(AutoresetMode.SAME_STEP))
     assert "memory" not in agent.source.state()
     assert not other.source.next().state.any()
-
-
-class OwnMemory(nn.Module):
-    """A module of the user's: an Elman network, its state beside its output."""
-
-    recurrent_state_size = 6
-
-    def __init__(self, outputs=3):
-        super().__init__()
-        self.cell, self.out = nn.RNNCell(4, 6), nn.Linear(6, outputs)
-
-    def forward(self, obs, state):
-        h = self.cell(obs, state)
-        y = self.out(h)
-        return (y[:, :-1], y[:, -1]), h
-
-
-def test_a_recurrent_module_of_the_users(tmp_path):
-    torch.manual_seed(0)
-    options = {name: value for name, value in SMALL.items() if name != "recurrent_size"}
-    agent = fastrl.PPO("CartPole-v1", policy=OwnMemory(), seed=0, **options)
-    assert isinstance(agent.policy, RecurrentPolicy)
-    assert isinstance(agent.source, RecurrentRollout)
-    batch = agent.source.next()
-    for fields in agent.minibatches.epoch(batch, batch.value, batch.value, agent.rng):
-        y, tape = agent.policy.network.forward(fields[0])
-        np.testing.assert_allclose(y[:, -1], fields[-1], rtol=1e-5, atol=1e-6)
-        agent.policy.network.backward(tape, np.ones_like(y))
-    assert agent.policy.network.grad.all()
-    agent.policy.network.zero_grad()
-    agent.learn(128)
-    copy = fastrl.PPO.load(agent.save(tmp_path / "agent"), policy=OwnMemory())
-    obs = np.ones((2, 4), np.float32)
-    np.testing.assert_array_equal(agent.predict(obs)[1], copy.predict(obs)[1])
-
-
-def test_modules_that_do_not_fit():
-    options = {"num_envs": 2, "num_steps": 8, "minibatch_size": 8}
-    with pytest.raises(ValueError, match=r"must give \(\[B, 3\], \[B, 6\]\).* it gave \[2, 5\] and \[2, 6\]"):
-        fastrl.PPO("CartPole-v1", policy=OwnMemory(5), **options)
-    wrong = OwnMemory()
-    wrong.recurrent_state_size = 0
-    with pytest.raises(ValueError, match="recurrent_state_size must be an int >= 1, got 0"):
-        fastrl.PPO("CartPole-v1", policy=wrong, **options)
-    with pytest.raises(ValueError, match="recurrent='lstm' is for fastrl's networks"):
-        fastrl.PPO("CartPole-v1", policy=OwnMemory(), recurrent="lstm", **options)
-    with pytest.raises(ValueError, match=r"minibatch_size must be >= num_steps = 16 .*got 8"):
-        fastrl.PPO("CartPole-v1", policy=OwnMemory(), num_envs=2, num_steps=16, minibatch_size=8)
 
 
 @pytest.mark.parametrize(
