@@ -131,7 +131,8 @@ class _Run:
         agent = self.agent
         batch = agent.source.next()
         start = time.perf_counter()
-        metrics = agent.update(batch)
+        # environments in NEXT_STEP mode may all have done nothing but reset themselves
+        metrics = agent.update(batch) if batch.samples else {}
         for name, value in metrics.items():
             if not np.isfinite(value):
                 raise FloatingPointError(f"{name} is {value} after step {agent.num_timesteps}")

@@ -183,8 +183,6 @@ class PPO(Algorithm):
 
     def update(self, batch: RolloutBatch) -> dict[str, float]:
         """``update_epochs`` passes of minibatch Adam steps on the clipped surrogate loss."""
-        if batch.samples == 0:  # all that NEXT_STEP environments did was to reset themselves
-            return {}
         config = self.config
         advantage = gae(
             batch.reward, batch.value, batch.next_value, batch.terminated, batch.truncated,
@@ -195,8 +193,9 @@ class PPO(Algorithm):
                 f"the advantage is not finite in the batch after step {self.num_timesteps}"
             )
         return_ = advantage + batch.value
-        end = 0.0 if config.anneal_lr else config.learning_rate
-        learning_rate = linear(config.learning_rate, end)(self.num_timesteps / self.total_timesteps)
+        learning_rate = config.learning_rate
+        if config.anneal_lr:
+            learning_rate = linear(learning_rate, 0.0)(self.num_timesteps / self.total_timesteps)
         self.optimizer.learning_rate = learning_rate
         epochs, updates, norms = 0, 0, 0.0
         self.stats[:] = 0.0
@@ -224,12 +223,13 @@ class PPO(Algorithm):
         network = self.policy.network
         if self.config.normalize_advantage:
             advantage = normalize_advantage(advantage)
+        clipped = self.config.clip_value is not None
         for rows, x in chunks(obs, network.chunk):
             y, tape = network.forward(x)
             dy = empty_like(y)
             self.loss(
                 y, dy, action[rows], log_prob[rows], advantage[rows], return_[rows], self.stats,
-                value[rows] if self.config.clip_value is not None else None, None, 1.0 / len(value),
+                value[rows] if clipped else None, None, 1.0 / len(value),
             )  # fmt: skip
             network.backward(tape, dy)
         return self.optimizer.step(self.config.max_grad_norm)
